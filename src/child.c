@@ -1,0 +1,336 @@
+/* Executing ourselves anew: fork, descriptors, exec; the configuration that travels along. */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "ipc.h"
+
+enum { ABOVE_ALL = 10 }; /* descriptors under way to their numbers rest here */
+
+/* ---- between fork and exec: only what is safe in a copy of a process with one thread ---- */
+
+static bool close_rest_on_exec(void)
+{
+	long max = sysconf(_SC_OPEN_MAX);
+
+	if (close_range(CHILD_SCORE + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+		return true;
+	for (int fd = CHILD_SCORE + 1; fd < max; fd++) /* an old kernel, or a sandbox */
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return true;
+}
+
+static bool place_descriptors(const struct child_order *order, int ipc, int *report)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fds[] = { null, ipc, order->conf_fd, order->score_fd };
+	const int places[] = { 0, CHILD_IPC, CHILD_CONF, CHILD_SCORE };
+	size_t n = order->role == CHILD_WORKER ? 4 : 3;
+
+	*report = fcntl(*report, F_DUPFD_CLOEXEC, ABOVE_ALL);
+	for (size_t i = 0; i < n; i++)
+		fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, ABOVE_ALL);
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] < 0 || dup2(fds[i], places[i]) < 0)
+			return false;
+	if (n == 3)
+		close(CHILD_SCORE);
+	return *report >= 0 && close_rest_on_exec();
+}
+
+/* What the service manager says to us is not said to our children. */
+static void clean_environment(void)
+{
+	static const char *const ours[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES" };
+
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+		unsetenv(ours[i]);
+}
+
+static void exec_self(const struct child_order *order)
+{
+	char number[16], generation[16];
+	char *path = (char *)(uintptr_t)order->path; /* execv promises not to write to it */
+	char *worker[] = { (char[]){ "warrend" }, (char[]){ "--" CHILD_WORKER_OPTION }, number,
+		(char[]){ "--generation" }, generation, (char[]){ "-c" }, path, NULL };
+	char *check[] = { (char[]){ "warrend" }, (char[]){ "--" CHILD_CHECK_OPTION },
+		(char[]){ "-c" }, path, NULL };
+
+	snprintf(number, sizeof(number), "%u", order->number);
+	snprintf(generation, sizeof(generation), "%u", order->generation);
+	execv("/proc/self/exe", order->role == CHILD_WORKER ? worker : check);
+}
+
+__attribute__((noreturn)) static void become_child(
+    const struct child_order *order, int ipc, int report, pid_t parent)
+{
+	int why;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* it died before the line above */
+		_exit(EXIT_ORPHAN);
+	if (place_descriptors(order, ipc, &report)) {
+		clean_environment();
+		exec_self(order);
+	}
+	why = errno;
+	while (write(report, &why, sizeof(why)) < 0 && errno == EINTR)
+		;
+	_exit(EXIT_OS);
+}
+
+/* ---- the parent ---- */
+
+/* Waits for the exec, whose success closes the pipe. Returns 0 or the child's errno. */
+static int exec_result(int report)
+{
+	int why = 0;
+	ssize_t got;
+
+	do
+		got = read(report, &why, sizeof(why));
+	while (got < 0 && errno == EINTR);
+	return got == (ssize_t)sizeof(why) ? why : 0;
+}
+
+static int fork_and_exec(const struct child_order *order, int ipc, pid_t *pid)
+{
+	int report[2], why;
+	pid_t parent = getpid();
+
+	if (pipe2(report, O_CLOEXEC) != 0)
+		return errno;
+	*pid = fork();
+	if (*pid == 0)
+		become_child(order, ipc, report[1], parent);
+	why = *pid < 0 ? errno : 0;
+	close(report[1]);
+	if (why == 0 && (why = exec_result(report[0])) != 0)
+		(void)waitpid(*pid, NULL, 0);
+	close(report[0]);
+	return why;
+}
+
+bool child_spawn(const struct child_order *order, struct child *child)
+{
+	int pair[2], why;
+
+	*child = (struct child){ .ipc = -1 };
+	if (!ipc_pair(pair))
+		return false;
+	why = fork_and_exec(order, pair[1], &child->pid);
+	close(pair[1]);
+	child->ipc = pair[0];
+	if (why == 0)
+		return true;
+	child->pid = 0;
+	child_close_ipc(child);
+	errno = why;
+	return false;
+}
+
+void child_close_ipc(struct child *child)
+{
+	if (child->ipc >= 0)
+		close(child->ipc);
+	child->ipc = -1;
+}
+
+/* ---- the configuration that travels ---- */
+
+static bool write_all(int fd, const char *text, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno != EINTR)
+			return false;
+		text += n > 0 ? n : 0;
+		len -= n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
+static int sealed_copy(const char *text, size_t len)
+{
+	int fd = memfd_create("warren-conf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+
+	if (fd < 0)
+		return -1;
+	if (write_all(fd, text, len) && fcntl(fd, F_ADD_SEALS, seals) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+bool snapshot_take(struct snapshot *snapshot, const char *path, struct conf_errors *errors,
+    struct conf_errors *warnings)
+{
+	size_t len;
+	char *text = conf_read_file(path, &len, errors);
+
+	*snapshot = (struct snapshot){ .fd = -1 };
+	if (!text)
+		return false;
+	snapshot->conf = conf_parse(path, text, errors, warnings);
+	if (snapshot->conf && (snapshot->fd = sealed_copy(text, len)) < 0)
+		conf_errors_add(errors, path, 0, "cannot keep a copy: %s", strerror(errno));
+	explicit_bzero(text, len); /* it may hold a password */
+	free(text);
+	if (snapshot->fd >= 0)
+		return true;
+	snapshot_drop(snapshot);
+	return false;
+}
+
+void snapshot_drop(struct snapshot *snapshot)
+{
+	conf_free(snapshot->conf);
+	if (snapshot->fd >= 0)
+		close(snapshot->fd);
+	*snapshot = (struct snapshot){ .fd = -1 };
+}
+
+static bool read_all(int fd, char *text, size_t len)
+{
+	size_t have = 0;
+
+	while (have < len) {
+		ssize_t n = pread(fd, text + have, len - have, (off_t)have);
+
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return false;
+		have += n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
+struct conf *snapshot_read(const char *path, struct conf_errors *errors)
+{
+	struct conf *conf = NULL;
+	struct stat st;
+	char *text;
+
+	if (fstat(CHILD_CONF, &st) != 0 || !S_ISREG(st.st_mode)) {
+		conf_errors_add(errors, path, 0, "no configuration was handed over");
+		return NULL;
+	}
+	text = xcalloc(1, (size_t)st.st_size + 1);
+	if (read_all(CHILD_CONF, text, (size_t)st.st_size))
+		conf = conf_parse(path, text, errors, NULL);
+	else
+		conf_errors_add(errors, path, 0, "cannot read the copy: %s", strerror(errno));
+	close(CHILD_CONF);
+	explicit_bzero(text, (size_t)st.st_size);
+	free(text);
+	return conf;
+}
+
+/* ---- the checking child ---- */
+
+bool check_start(struct check *check, const char *path, const struct snapshot *snapshot)
+{
+	const struct child_order order = {
+		.role = CHILD_CHECK,
+		.path = path,
+		.conf_fd = snapshot->fd,
+		.score_fd = -1,
+	};
+
+	*check = (struct check){
+		.path = path,
+		.deadline_ns = clock_mono_ns() + snapshot->conf->workers.start_limit_ns,
+	};
+	if (child_spawn(&order, &check->child))
+		return true;
+	conf_errors_add(&check->errors, path, 0,
+	    "cannot start a process that checks the plugins: %s", strerror(errno));
+	return false;
+}
+
+bool check_read(struct check *check)
+{
+	struct ipc_msg msg;
+	int got;
+
+	if (check->child.ipc < 0)
+		return false;
+	while ((got = ipc_recv(check->child.ipc, &msg)) > 0)
+		if (msg.word == IPC_REFUSED)
+			conf_errors_add(&check->errors, check->path,
+			    msg.number > 0 && msg.number <= INT32_MAX ? (unsigned)msg.number : 0,
+			    "%.*s", (int)msg.len, msg.text);
+	if (got == 0)
+		return true;
+	child_close_ipc(&check->child);
+	return false;
+}
+
+bool check_ended(struct check *check, int status)
+{
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+	(void)check_read(check);
+	child_close_ipc(&check->child);
+	check->child.pid = 0;
+	if (code == EXIT_REFUSED)
+		check->errors.refused = true;
+	if (WIFSIGNALED(status) && clock_mono_ns() >= check->deadline_ns)
+		conf_errors_add(&check->errors, check->path, 0,
+		    "the plugins were not opened within workers.start_limit");
+	else if (WIFSIGNALED(status))
+		conf_errors_add(&check->errors, check->path, 0,
+		    "a plugin crashed the process that checks the plugins: SIG%s",
+		    sigabbrev_np(WTERMSIG(status)));
+	else if (code != EXIT_OK && check->errors.n == 0)
+		conf_errors_add(&check->errors, check->path, 0,
+		    "the process that checks the plugins ended with exit code %d", code);
+	return code == EXIT_OK && check->errors.n == 0;
+}
+
+bool check_run(const char *path, const struct snapshot *snapshot, struct conf_errors *errors)
+{
+	struct check check;
+	int status = 0;
+	bool fine = false;
+
+	if (check_start(&check, path, snapshot)) {
+		while (check_read(&check) && clock_mono_ns() < check.deadline_ns) {
+			struct pollfd p = { .fd = check.child.ipc, .events = POLLIN };
+
+			(void)poll(&p, 1, clock_until_ms(check.deadline_ns, 1000));
+		}
+		if (clock_mono_ns() >= check.deadline_ns)
+			kill(check.child.pid, SIGKILL);
+		while (waitpid(check.child.pid, &status, 0) < 0 && errno == EINTR)
+			;
+		fine = check_ended(&check, status);
+	}
+	*errors = check.errors;
+	return fine;
+}
+
+void check_report(int ipc, const struct conf_errors *errors)
+{
+	/* Our end alone: hundreds of complaints may wait for the parent to read them. */
+	(void)fcntl(ipc, F_SETFL, fcntl(ipc, F_GETFL) & ~O_NONBLOCK);
+	for (size_t i = 0; i < errors->n; i++) {
+		const struct conf_error *e = &errors->list[i];
+
+		(void)ipc_send(ipc, IPC_REFUSED, e->line, e->text);
+	}
+}

@@ -1,0 +1,20 @@
+/* The two clocks: a monotonic one for every deadline, a wall clock for stamps alone. Floor 0. */
+#ifndef WARREN_CLOCK_H
+#define WARREN_CLOCK_H
+
+#include <stdint.h>
+
+#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_S INT64_C(1000000000)
+#define CLOCK_NEVER INT64_MAX /* a deadline that does not come */
+
+/* Nanoseconds on CLOCK_MONOTONIC. Jumps of the wall clock do not touch it. */
+int64_t clock_mono_ns(void);
+
+/* Milliseconds since the epoch, for log stamps and the x-warren-*-at headers. */
+int64_t clock_wall_ms(void);
+
+/* Milliseconds until a monotonic deadline for poll(): 0 when passed, at most `cap_ms`, rounded up. */
+int clock_until_ms(int64_t deadline_ns, int cap_ms);
+
+#endif

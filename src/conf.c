@@ -1,0 +1,258 @@
+/* The configuration's door: text or file in; frozen struct conf, or all its errors, out. Floor 1.
+ */
+#include "conf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf_read.h"
+#include "text.h"
+
+/* ---- errors ---- */
+
+static char *PRINTF_LIKE(1, 0) format(const char *fmt, va_list args)
+{
+	CHECK(fmt);
+	va_list again;
+	va_copy(again, args);
+	int len = vsnprintf(NULL, 0, fmt, again);
+	va_end(again);
+	CHECK(len >= 0);
+	char *text = xcalloc((size_t)len + 1, 1);
+	(void)vsnprintf(text, (size_t)len + 1, fmt, args);
+	return text;
+}
+
+/* Kept in the order of their lines; of one line, in the order of their coming. Takes `text`. */
+static void insert(struct conf_errors *errors, const char *file, unsigned line, char *text)
+{
+	struct conf_error *list = xcalloc(errors->n + 1, sizeof(*list));
+	size_t before = 0;
+	while (before < errors->n && errors->list[before].line <= line)
+		before++;
+	for (size_t i = 0; i < errors->n; i++)
+		list[i + (i >= before)] = errors->list[i];
+	list[before] = (struct conf_error){ .file = file, .line = line, .text = text };
+	free(errors->list);
+	errors->list = list;
+	errors->n++;
+}
+
+void conf_errors_add(
+    struct conf_errors *errors, const char *file, unsigned line, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	insert(errors, file, line, format(fmt, args));
+	va_end(args);
+}
+
+void conf_errors_free(struct conf_errors *errors)
+{
+	for (size_t i = 0; i < errors->n; i++)
+		free(errors->list[i].text);
+	free(errors->list);
+	*errors = (struct conf_errors){ 0 };
+}
+
+/* Escapes all but quotes and backslashes, which stand in our own words. */
+static void print_escaped(const char *text, FILE *stream)
+{
+	while (*text) {
+		size_t len = strcspn(text, "\"\\");
+		if (len > 512)
+			len = 512;
+		char out[512 * 8];
+		text_escape((struct bytes){ text, len }, out, sizeof(out));
+		(void)fputs(out, stream);
+		text += len;
+		for (; *text == '"' || *text == '\\'; text++)
+			(void)fputc(*text, stream);
+	}
+}
+
+void conf_errors_print(const struct conf_errors *errors, void *stream)
+{
+	for (size_t i = 0; i < errors->n; i++) {
+		const struct conf_error *error = &errors->list[i];
+		print_escaped(error->file, stream);
+		if (error->line > 0)
+			(void)fprintf(stream, ":%u", error->line);
+		(void)fputs(": ", stream);
+		print_escaped(error->text, stream);
+		(void)fputc('\n', stream);
+	}
+}
+
+/* ---- what the readers stand on ---- */
+
+void reader_wrong(struct reader *r, unsigned line, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	insert(r->errors, r->path, line, format(fmt, args));
+	va_end(args);
+}
+
+bool reader_has_wrong(const struct reader *r, unsigned line)
+{
+	for (size_t i = 0; i < r->errors->n; i++)
+		if (r->errors->list[i].line == line)
+			return true;
+	return false;
+}
+
+void reader_warn(struct reader *r, unsigned line, const char *fmt, ...)
+{
+	if (!r->warnings)
+		return;
+	va_list args;
+	va_start(args, fmt);
+	insert(r->warnings, r->path, line, format(fmt, args));
+	va_end(args);
+}
+
+static void *or_die(void *p)
+{
+	if (!p) {
+		(void)fputs("warren: out of memory\n", stderr);
+		_exit(EXIT_OS);
+	}
+	return p;
+}
+
+void *reader_zalloc(struct reader *r, size_t n, size_t size)
+{
+	return or_die(arena_zalloc(r->arena, n, size));
+}
+
+char *reader_printf(struct reader *r, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	char *text = format(fmt, args);
+	va_end(args);
+	char *copy = or_die(arena_dup(r->arena, text, strlen(text)));
+	free(text);
+	return copy;
+}
+
+char *reader_path(struct reader *r, const char *folder, const char *name)
+{
+	if (name[0] == '/')
+		return reader_printf(r, "%s", name);
+	return reader_printf(r, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, name);
+}
+
+/* The folder of the file at `path`, absolute. It need not exist. */
+static const char *folder_of(struct reader *r, const char *path)
+{
+	char *cwd = getcwd(NULL, 0);
+	char *whole = reader_path(r, cwd ? cwd : "/", path);
+	free(cwd);
+	char *slash = strrchr(whole, '/');
+	*(slash == whole ? slash + 1 : slash) = '\0';
+	return whole;
+}
+
+/* ---- the door ---- */
+
+static bool holds_password(const struct conf *conf)
+{
+	for (size_t i = 0; i < conf->broker.n_urls; i++)
+		if (conf->broker.urls[i].has_password)
+			return true;
+	return false;
+}
+
+/* Line by line what the configuration says of other files, and of its own mode. */
+static void check_files(struct reader *r, const struct conf *conf, unsigned mode)
+{
+	if (holds_password(conf) && (mode & S_IROTH)) {
+		reader_wrong(r, conf_line(r, "broker.urls"),
+		    "%s (mode %04o) holds a password and is readable by others: chmod o= it, or "
+		    "move the "
+		    "password to broker.password_file",
+		    r->path, mode & 07777);
+		r->errors->refused = true;
+	}
+	struct {
+		const char *setting;
+		const char *file;
+	} secrets[] = {
+		{ "broker.password_file", conf->broker.password_file },
+		{ "broker.tls.key_password_file", conf->broker.tls.key_password_file },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
+		if (secrets[i].file)
+			conf_check_secret(r, secrets[i].setting, secrets[i].file);
+}
+
+/* `file` is NULL where only the text is known, not the file that it came from. */
+static struct conf *parse(const char *path, const char *text, const struct conf_file *file,
+    struct conf_errors *errors, struct conf_errors *warnings)
+{
+	size_t errors_before = errors->n;
+	struct reader r = { .path = path,
+		.arena = or_die(arena_create()),
+		.errors = errors,
+		.warnings = warnings };
+	r.folder = folder_of(&r, path);
+	struct conf *conf = reader_zalloc(&r, 1, sizeof(*conf));
+	conf->arena = r.arena;
+	conf->path = reader_printf(&r, "%s", path);
+
+	if (conf_scan(&r, text) && conf_read(&r, text, conf)) {
+		conf_check(&r, conf);
+		if (file)
+			check_files(&r, conf, file->mode);
+	}
+	conf_read_done(&r);
+	if (errors->n == errors_before)
+		return conf;
+	conf_free(conf);
+	return NULL;
+}
+
+struct conf *conf_parse(
+    const char *path, const char *text, struct conf_errors *errors, struct conf_errors *warnings)
+{
+	return parse(path, text, NULL, errors, warnings);
+}
+
+struct conf *conf_load_text(const char *path, char **text, size_t *len, struct conf_errors *errors,
+    struct conf_errors *warnings)
+{
+	struct conf_file file;
+	if (!conf_open_file(path, &file, errors))
+		return NULL;
+	struct conf *conf = parse(path, file.text, &file, errors, warnings);
+	if (conf && text) {
+		*text = file.text;
+		*len = file.len;
+		return conf;
+	}
+	explicit_bzero(file.text, file.len);
+	free(file.text);
+	return conf;
+}
+
+struct conf *conf_load(const char *path, struct conf_errors *errors, struct conf_errors *warnings)
+{
+	return conf_load_text(path, NULL, NULL, errors, warnings);
+}
+
+void conf_free(struct conf *conf)
+{
+	if (!conf)
+		return;
+	for (size_t i = 0; i < conf->broker.n_urls; i++)
+		if (conf->broker.urls[i].password)
+			explicit_bzero(
+			    conf->broker.urls[i].password, strlen(conf->broker.urls[i].password));
+	arena_destroy(conf->arena); /* holds conf itself */
+}

@@ -1,0 +1,242 @@
+/* Files that are trusted: who may have written them, who may read their secrets. Floor 1. */
+#include "conf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf_read.h"
+
+enum {
+	FILE_MAX = 4 * 1024 * 1024,
+	NAMES_MAX = 16 * 1024, /* room for one entry of the user and group databases */
+	WHY_MAX = PATH_MAX + 256,
+};
+
+/*
+ * Systems that give each user a group of the same name make files writable by it: nobody else is in
+ * it, so it opens nothing.
+ */
+static bool is_private_group(gid_t gid, uid_t owner)
+{
+	char user_names[NAMES_MAX], group_names[NAMES_MAX];
+	struct passwd user, *found_user = NULL;
+	struct group group, *found_group = NULL;
+	if (getpwuid_r(owner, &user, user_names, sizeof(user_names), &found_user) != 0 ||
+	    !found_user ||
+	    getgrgid_r(gid, &group, group_names, sizeof(group_names), &found_group) != 0 ||
+	    !found_group)
+		return false;
+	if (user.pw_gid != gid || strcmp(user.pw_name, group.gr_name) != 0)
+		return false;
+	for (char **member = group.gr_mem; *member; member++)
+		if (strcmp(*member, user.pw_name) != 0)
+			return false;
+	return true;
+}
+
+static bool is_writable_by_others(const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX))
+		return false; /* what lies in it belongs to root or us, so nobody else can replace
+				 it */
+	if (st->st_mode & S_IWOTH)
+		return true;
+	return (st->st_mode & S_IWGRP) && !is_private_group(st->st_gid, st->st_uid);
+}
+
+/* One file or folder by itself. */
+static bool is_ours(const char *path, const struct stat *st, char *why, size_t why_size)
+{
+	unsigned mode = st->st_mode & 07777;
+	if (st->st_uid != 0 && st->st_uid != geteuid()) {
+		(void)snprintf(why, why_size,
+		    "%s (mode %04o) belongs to user %lu, but must belong to root or to user %lu",
+		    path, mode, (unsigned long)st->st_uid, (unsigned long)geteuid());
+		return false;
+	}
+	if (is_writable_by_others(st)) {
+		(void)snprintf(why, why_size, "%s (mode %04o) is writable by others", path, mode);
+		return false;
+	}
+	return true;
+}
+
+static bool are_folders_ours(char *path, char *why, size_t why_size)
+{
+	for (char *slash; (slash = strrchr(path, '/')) != NULL;) {
+		*slash = '\0';
+		const char *folder = *path ? path : "/";
+		struct stat st;
+		if (stat(folder, &st) != 0) {
+			(void)snprintf(why, why_size, "%s: %s", folder, strerror(errno));
+			return false;
+		}
+		if (!is_ours(folder, &st, why, why_size))
+			return false;
+	}
+	return true;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t why_size)
+{
+	struct stat open_one, named_one;
+	char *resolved = realpath(path, NULL);
+	if (!resolved || fstat(fd, &open_one) != 0 || lstat(resolved, &named_one) != 0) {
+		(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
+		free(resolved);
+		return false;
+	}
+
+	bool ok = false;
+	if (!is_same_file(&open_one, &named_one))
+		(void)snprintf(why, why_size, "%s was replaced while it was being opened", path);
+	else if (!S_ISREG(open_one.st_mode))
+		(void)snprintf(why, why_size, "%s is not a regular file", path);
+	else if (!is_ours(resolved, &open_one, why, why_size))
+		ok = false;
+	else if (secret && (open_one.st_mode & S_IROTH))
+		(void)snprintf(why, why_size,
+		    "%s (mode %04o) holds a secret and is readable by others", resolved,
+		    open_one.st_mode & 07777);
+	else
+		ok = are_folders_ours(resolved, why, why_size);
+	free(resolved);
+	return ok;
+}
+
+/* All of an open file. NULL with why. */
+static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_size)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0 || st.st_size > FILE_MAX) {
+		(void)snprintf(why, why_size, "%s is larger than %d MiB", path, FILE_MAX >> 20);
+		return NULL;
+	}
+	size_t room = (size_t)st.st_size;
+	char *text = xcalloc(room + 1, 1);
+	*len = 0;
+	while (*len < room) {
+		ssize_t n = read(fd, text + *len, room - *len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
+			free(text);
+			return NULL;
+		}
+		if (n == 0)
+			break;
+		*len += (size_t)n;
+	}
+	return text;
+}
+
+/* Opened, checked and read; NULL with why, and whether that is a matter of permissions. */
+static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
+    size_t why_size, bool *refused)
+{
+	*refused = false;
+	/* O_NONBLOCK: a FIFO in the file's place must not hold us up before it is refused. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0) {
+		(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
+		*refused = errno == EACCES || errno == EPERM;
+		return NULL;
+	}
+	struct stat st = { 0 };
+	char *text = NULL;
+	if (!conf_check_path(path, fd, secret, why, why_size) || fstat(fd, &st) != 0)
+		*refused = true;
+	else
+		text = slurp(path, fd, &file->len, why, why_size);
+	(void)close(fd);
+	file->mode = st.st_mode & 07777;
+	file->text = text;
+	return text;
+}
+
+bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors *errors)
+{
+	char why[WHY_MAX];
+	bool refused;
+	if (!read_checked(path, false, file, why, sizeof(why), &refused)) {
+		size_t len = strlen(path); /* which stands before each error anyway */
+		bool twice = strncmp(why, path, len) == 0 && why[len] == ':';
+		conf_errors_add(errors, path, 0, "%s", twice ? why + len + 2 : why);
+		errors->refused |= refused;
+		return false;
+	}
+	const char *nul = memchr(file->text, '\0', file->len);
+	if (nul) {
+		unsigned line = 1;
+		for (const char *p = file->text; p < nul; p++)
+			line += *p == '\n';
+		conf_errors_add(
+		    errors, path, line, "the file holds a NUL byte here: it is not text");
+		free(file->text);
+		return false;
+	}
+	return true;
+}
+
+char *conf_read_file(const char *path, size_t *len, struct conf_errors *errors)
+{
+	struct conf_file file;
+	if (!conf_open_file(path, &file, errors))
+		return NULL;
+	*len = file.len;
+	return file.text;
+}
+
+static char *read_secret(const char *path, char *why, size_t why_size, bool *refused)
+{
+	struct conf_file file;
+	char *text = read_checked(path, true, &file, why, why_size, refused);
+	if (!text)
+		return NULL;
+	size_t line_len = strcspn(text, "\r\n");
+	char *password = NULL;
+	if (line_len < file.len && text[line_len] == '\0')
+		(void)snprintf(why, why_size, "%s holds a NUL byte", path);
+	else if (line_len == 0)
+		(void)snprintf(
+		    why, why_size, "%s: the first line is empty, but should be the password", path);
+	else
+		password = memcpy(xcalloc(line_len + 1, 1), text, line_len);
+	explicit_bzero(text, file.len);
+	free(text);
+	return password;
+}
+
+char *conf_read_password(const char *path, char *why, size_t why_size)
+{
+	bool refused;
+	return read_secret(path, why, why_size, &refused);
+}
+
+void conf_check_secret(struct reader *r, const char *setting, const char *path)
+{
+	char why[WHY_MAX];
+	bool refused;
+	char *password = read_secret(path, why, sizeof(why), &refused);
+	if (!password) {
+		reader_wrong(r, conf_line(r, "%s", setting), "%s: %s", setting, why);
+		r->errors->refused |= refused;
+		return;
+	}
+	explicit_bzero(password, strlen(password));
+	free(password);
+}

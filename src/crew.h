@@ -1,0 +1,82 @@
+/*
+ * The crew: every worker process of every generation. Carries out what slot.c decides about each:
+ * spawns, tells, signals, listens, reaps, and cleans up after the dead. Which generations there are,
+ * and when they come and go, is the supervisor's business. Floor 3.
+ */
+#ifndef WARREN_CREW_H
+#define WARREN_CREW_H
+
+#include "child.h"
+#include "score.h"
+#include "slot.h"
+
+enum { CREW_WHY_MAX = 256 };
+
+struct worker {
+	struct slot slot;
+	struct generation *generation;
+	unsigned number;
+	struct child child;
+	bool consumed;          /* this process has been consuming */
+	int64_t given_back;     /* as it said last */
+	unsigned ends;          /* processes that ended or could not be made */
+	char why[CREW_WHY_MAX]; /* why it is not consuming, in its own words; "": no reason known */
+};
+
+/* The workers of one configuration, and the scoreboard that they share. */
+struct generation {
+	unsigned number;
+	struct snapshot snapshot;
+	struct score *score;
+	int score_fd;
+	struct worker *workers;
+	unsigned n_workers;
+	int64_t deadline_ns; /* its start limit: until then it may take over */
+};
+
+/* A process group that a dead worker's job has left behind. */
+struct leftover {
+	pid_t group;
+	int64_t kill_ns;
+};
+
+struct crew {
+	const char *path; /* of the configuration */
+	/* NULL where there is none. `leaving` was retired by a reload, or rolled back. */
+	struct generation *current, *next, *leaving;
+	unsigned generations; /* made so far */
+	bool stopping;        /* set by the supervisor */
+	bool loaded;          /* some process has had its plugins open */
+	bool tested;          /* some process has been consuming: now a refusal is not fatal any more */
+	bool gave_back;       /* a started job was given back while stopping */
+	int fatal;            /* exit code of a refusal that ends the daemon, or 0 */
+	uint64_t totals[COUNT_N]; /* of generations that are gone */
+	struct leftover *leftovers;
+	size_t n_leftovers;
+};
+
+/* Walks over all workers; begins with NULL, ends with NULL. */
+struct worker *crew_after(struct crew *crew, struct worker *worker);
+unsigned crew_count(const struct generation *generation, enum slot_state state);
+/* The first reason that one of them gives for not consuming; "" without one. */
+const char *crew_why(const struct generation *generation);
+
+/* A generation whose workers are about to start; takes over the snapshot. NULL with errno. */
+struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot) MUST_CHECK;
+/* Frees the leaving generation, or while stopping all of them, once no process is left. */
+void crew_bury(struct crew *crew);
+
+void crew_order(struct crew *crew, struct generation *generation, enum slot_event event);
+void crew_order_all(struct crew *crew, enum slot_event event);
+
+/* What each pass of the loop does. */
+void crew_listen(struct crew *crew);
+void crew_reap(struct crew *crew);
+void crew_tick(struct crew *crew, int64_t now_ns);
+/* When crew_tick has to be called next at the latest. */
+int64_t crew_deadline(struct crew *crew);
+
+/* A process was reaped by somebody else's wait; false when it is none of ours. */
+bool crew_reaped(struct crew *crew, pid_t pid, int status);
+
+#endif

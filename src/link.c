@@ -1,0 +1,973 @@
+/* Consumers: builds topology and channels, hands out deliveries, sends acks where they belong. */
+#include "link.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "host.h"
+#include "ladder.h"
+#include "topology.h"
+
+enum {
+	CONTROL = 1, /* the channel on which topology is built; lane k has channel k + 2 */
+	FIRST_LANE = 2,
+	UNREAD_JOBS = 100, /* of ack = "none" queues: above this the socket is left unread */
+	UNREAD_BYTES = 16 * 1024 * 1024,
+};
+
+#define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
+#define RETRY_FIRST_NS (NS_PER_S / 2)
+#define RETRY_MAX_NS (30 * NS_PER_S)
+
+/* A queue that this link consumes. */
+enum source_state {
+	SOURCE_WAITS,  /* its topology failed; again at retry_at */
+	SOURCE_QUEUED, /* its topology is to be built, in its turn */
+	SOURCE_READY,  /* its lanes may consume */
+};
+
+struct source {
+	const struct conf_queue *queue;
+	enum source_state state;
+	unsigned first_lane, n_lanes, consuming;
+	char name[BROKER_NAME_MAX + 1]; /* as the broker knows it: differs for a server-named one */
+	int64_t retry_at_ns, backoff_ns;
+	bool locked;  /* 405: the old generation still has this exclusive queue */
+	bool was_up;  /* it consumed with all its lanes before */
+	char trouble[BROKER_TEXT_MAX + 256];
+	struct log_complaint complaint;
+	bool wants_notice, notice_sent; /* about a message that the library cannot decode */
+};
+
+/* One worker thread's channel. The comment says what its state waits for. */
+enum lane_state {
+	LANE_DOWN,      /* its source to be ready, retry_at, and its thread to end a job that it lost */
+	LANE_OPENING,   /* channel.open-ok */
+	LANE_QOS,       /* basic.qos-ok */
+	LANE_CONSUME,   /* basic.consume-ok */
+	LANE_CONSUMING, /* deliveries */
+	LANE_CANCEL,    /* basic.cancel-ok: we drain */
+	LANE_CLOSING,   /* channel.close-ok: it is to be built anew */
+};
+
+struct lane {
+	enum lane_state state;
+	struct source *source;
+	unsigned number;  /* of the thread in this link */
+	uint64_t epoch;   /* changes whenever what was delivered before can no longer be acked */
+	int64_t answer_by_ns, retry_at_ns;
+	struct conn_waiter waiter;
+	struct waiting_job {
+		struct warren_job *job;
+		struct waiting_job *next;
+	} *inbox, **inbox_tail;
+	struct warren_job *running; /* out, with the thread */
+	uint64_t jobs;
+	char tag[64];
+};
+
+/* What the control channel is building. */
+enum errand { ERRAND_NONE, ERRAND_EXCHANGES, ERRAND_LADDER, ERRAND_SOURCE };
+
+struct control {
+	bool open;
+	enum errand errand;
+	struct source *source;
+	struct script *script;
+	size_t step;
+	int64_t answer_by_ns;
+	bool exchanges_done, ladder_done;
+	int ladder_top;    /* reached so far on this connection */
+	int ladder_wanted; /* -1: no ladder */
+	int64_t ladder_retry_at_ns, ladder_backoff_ns;
+	char ladder_trouble[BROKER_TEXT_MAX + 256];
+};
+
+struct link {
+	struct link_setup setup;
+	const struct conf *conf;
+	struct conn *conn;
+	struct source *sources;
+	size_t n_sources;
+	struct lane *lanes;
+	unsigned n_lanes;
+	struct control control;
+	uint64_t epochs; /* the last one given out */
+	bool draining, was_consuming;
+	char refused[BROKER_TEXT_MAX + 256];
+	size_t unread_jobs, unread_bytes;
+};
+
+/* ---- jobs ---- */
+
+static void free_waiting(struct link *link, struct lane *lane)
+{
+	for (struct waiting_job *w = lane->inbox; w;) {
+		struct waiting_job *next = w->next;
+		link->unread_jobs--;
+		link->unread_bytes -= w->job->msg.body.len;
+		job_destroy(w->job);
+		free(w);
+		w = next;
+	}
+	lane->inbox = NULL;
+	lane->inbox_tail = &lane->inbox;
+}
+
+static struct warren_job *pop_waiting(struct link *link, struct lane *lane)
+{
+	struct waiting_job *w = lane->inbox;
+	if (!w)
+		return NULL;
+	struct warren_job *job = w->job;
+	lane->inbox = w->next;
+	if (!lane->inbox)
+		lane->inbox_tail = &lane->inbox;
+	free(w);
+	link->unread_jobs--;
+	link->unread_bytes -= job->msg.body.len;
+	return job;
+}
+
+static bool push_waiting(struct link *link, struct lane *lane, struct warren_job *job)
+{
+	struct waiting_job *w = calloc(1, sizeof(*w));
+	if (!w)
+		return false;
+	w->job = job;
+	*lane->inbox_tail = w;
+	lane->inbox_tail = &w->next;
+	link->unread_jobs++;
+	link->unread_bytes += job->msg.body.len;
+	return true;
+}
+
+/* Makes a job of the event's message, which is the job's from then on. */
+static struct warren_job *make_job(struct link *link, struct lane *lane, struct event *event)
+{
+	struct warren_job *job = job_create(host_api(), lane->source->queue);
+	if (!job)
+		return NULL;
+	arena_destroy(job->arena);
+	job->arena = event->arena;
+	job->msg = event->msg;
+	event->arena = NULL;
+	event->msg = (struct msg){ 0 };
+	job->origin = (struct origin){ lane->number + FIRST_LANE, lane->epoch, event->tag };
+	job->taken_ns = clock_mono_ns();
+	(void)snprintf(job->id, sizeof(job->id), "%d.%u.%llu", (int)getpid(),
+	    link->setup.thread_offset + lane->number, (unsigned long long)++lane->jobs);
+	return job;
+}
+
+static void give_back(struct link *link, struct lane *lane, uint64_t tag)
+{
+	struct broker *broker = conn_broker(link->conn);
+	if (broker && !link->setup.no_ack && !broker_nack(broker, lane->number + FIRST_LANE, tag))
+		conn_broken(link->conn);
+}
+
+static void on_delivery(struct link *link, struct lane *lane, struct event *event)
+{
+	/* With ack = "none" what came before the cancel took effect is run; nobody else would. */
+	if (link->draining && !link->setup.no_ack) {
+		give_back(link, lane, event->tag);
+		event_drop(event);
+		return;
+	}
+	struct warren_job *job = make_job(link, lane, event);
+	if (!job || !push_waiting(link, lane, job)) {
+		log_event(LOG_ERROR, "memory.short", L_STR("queue", lane->source->queue->label));
+		job_destroy(job);
+		event_drop(event);
+		conn_broken(link->conn);
+		return;
+	}
+	conn_ready(link->conn, &lane->waiter);
+}
+
+/* ---- trouble ---- */
+
+static int64_t later(int64_t *backoff_ns)
+{
+	*backoff_ns = *backoff_ns ? *backoff_ns * 2 : RETRY_FIRST_NS;
+	if (*backoff_ns > RETRY_MAX_NS)
+		*backoff_ns = RETRY_MAX_NS;
+	return clock_mono_ns() + *backoff_ns;
+}
+
+/* What an operator must mend: at the first start it is fatal, later it is a reason to wait. */
+static bool is_configuration(int code)
+{
+	return code == 403 || code == 404 || code == 406 || code == 530 || code == 540 || code == 541;
+}
+
+static void refuse(struct link *link, const char *text)
+{
+	if (!link->was_consuming && !link->refused[0])
+		(void)snprintf(link->refused, sizeof(link->refused), "%s", text);
+}
+
+static void source_failed(struct link *link, struct source *source, int code, const char *text)
+{
+	uint64_t silent;
+	(void)snprintf(source->trouble, sizeof(source->trouble), "%s", text);
+	source->state = SOURCE_WAITS;
+	source->locked = code == 405;
+	/* The other generation lets go of an exclusive queue at some moment that nobody announces. */
+	source->retry_at_ns = source->locked ? clock_mono_ns() + RETRY_FIRST_NS : later(&source->backoff_ns);
+	if (is_configuration(code) && !source->was_up)
+		refuse(link, text);
+	if (log_complain(&source->complaint, &silent))
+		log_event(source->locked ? LOG_INFO : LOG_ERROR, "queue.failed",
+		    L_STR("queue", source->queue->label), L_INT("code", code), L_STR("text", text),
+		    L_INT("silent", silent));
+}
+
+/* Everything that was delivered on this lane before is void. */
+static void lane_lost(struct link *link, struct lane *lane)
+{
+	if (lane->state == LANE_CONSUMING)
+		lane->source->consuming--;
+	lane->epoch = ++link->epochs;
+	lane->state = LANE_DOWN;
+	lane->retry_at_ns = 0;
+	if (link->setup.no_ack)
+		return; /* its jobs were nobody else's from the moment they were sent */
+	if (lane->running)
+		job_stop(lane->running, WARREN_STOP_LOST);
+	free_waiting(link, lane);
+}
+
+static bool sent(struct link *link, bool ok)
+{
+	if (!ok)
+		conn_broken(link->conn);
+	return ok;
+}
+
+/* ---- building topology, one errand at a time ---- */
+
+static void next_errand(struct link *link);
+
+static void run_step(struct link *link)
+{
+	struct control *c = &link->control;
+	c->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	(void)sent(link, broker_declare(conn_broker(link->conn), CONTROL, &c->script->steps[c->step]));
+}
+
+static void end_errand(struct link *link)
+{
+	struct control *c = &link->control;
+	script_free(c->script);
+	c->script = NULL;
+	c->errand = ERRAND_NONE;
+	c->answer_by_ns = CLOCK_NEVER;
+}
+
+static void errand_done(struct link *link)
+{
+	struct control *c = &link->control;
+	if (c->errand == ERRAND_EXCHANGES) {
+		c->exchanges_done = true;
+	} else if (c->errand == ERRAND_LADDER) {
+		c->ladder_done = true;
+		c->ladder_top = c->ladder_wanted;
+		c->ladder_trouble[0] = '\0';
+		c->ladder_backoff_ns = 0;
+	} else {
+		c->source->state = SOURCE_READY;
+		c->source->locked = false;
+	}
+	end_errand(link);
+}
+
+static void errand_failed(struct link *link, int code, const char *text)
+{
+	struct control *c = &link->control;
+	char step[BROKER_TEXT_MAX], words[BROKER_TEXT_MAX + 256];
+	step_show(&c->script->steps[c->step], step, sizeof(step));
+	(void)snprintf(words, sizeof(words), "%s (while declaring: %s)", text, step);
+	if (c->errand == ERRAND_SOURCE) {
+		source_failed(link, c->source, code, words);
+	} else if (c->errand == ERRAND_LADDER) {
+		(void)snprintf(c->ladder_trouble, sizeof(c->ladder_trouble), "%s", words);
+		c->ladder_retry_at_ns = later(&c->ladder_backoff_ns);
+		if (is_configuration(code))
+			refuse(link, words);
+		log_event(LOG_ERROR, "ladder.failed", L_INT("code", code), L_STR("text", words));
+	} else {
+		/* Exchanges that are listed for publishers alone stop no queue. */
+		c->exchanges_done = true;
+		if (is_configuration(code))
+			refuse(link, words);
+		log_event(LOG_ERROR, "exchange.failed", L_INT("code", code), L_STR("text", words));
+	}
+	end_errand(link);
+}
+
+static void begin(struct link *link, enum errand errand, struct source *source, struct script *script)
+{
+	struct control *c = &link->control;
+	c->errand = errand;
+	c->source = source;
+	c->script = script;
+	c->step = 0;
+	if (script->n == 0) {
+		errand_done(link);
+		next_errand(link);
+	} else {
+		run_step(link);
+	}
+}
+
+static bool ladder_is_due(const struct control *c)
+{
+	return !c->ladder_done && c->ladder_wanted >= 0 && clock_mono_ns() >= c->ladder_retry_at_ns;
+}
+
+/* Return queues are bound to the ladder's end, so the ladder comes first. */
+static bool source_is_due(const struct control *c, const struct source *source)
+{
+	return source->state == SOURCE_QUEUED &&
+	    (c->ladder_done || !topology_uses_ladder(source->queue));
+}
+
+static void start_lanes(struct link *link);
+
+static void next_errand(struct link *link)
+{
+	struct control *c = &link->control;
+	if (!c->open || c->errand != ERRAND_NONE || link->draining || !conn_broker(link->conn))
+		return;
+	if (!c->exchanges_done) {
+		begin(link, ERRAND_EXCHANGES, NULL, topology_exchanges(link->conf));
+		return;
+	}
+	if (ladder_is_due(c)) {
+		begin(link, ERRAND_LADDER, NULL,
+		    topology_ladder(c->ladder_wanted, topology_ladder_passive(link->conf)));
+		return;
+	}
+	for (size_t i = 0; i < link->n_sources; i++)
+		if (source_is_due(c, &link->sources[i])) {
+			begin(link, ERRAND_SOURCE, &link->sources[i],
+			    topology_queue(link->conf, link->sources[i].queue));
+			return;
+		}
+	start_lanes(link);
+}
+
+static void open_control(struct link *link)
+{
+	struct control *c = &link->control;
+	c->open = false;
+	c->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	(void)sent(link, broker_open_channel(conn_broker(link->conn), CONTROL));
+}
+
+static void on_control_event(struct link *link, const struct event *event)
+{
+	struct control *c = &link->control;
+	if (event->kind == EV_OPENED) {
+		c->open = true;
+		c->answer_by_ns = CLOCK_NEVER;
+		next_errand(link);
+		return;
+	}
+	if (event->kind == EV_CLOSED_BY_BROKER) {
+		if (c->script)
+			errand_failed(link, event->code, event->text);
+		open_control(link);
+		return;
+	}
+	if (!c->script || (event->kind != EV_EXCHANGE_OK && event->kind != EV_QUEUE_OK &&
+			      event->kind != EV_BIND_OK))
+		return;
+	/* The first queue that a source's script declares is the source's own. */
+	if (event->kind == EV_QUEUE_OK && c->errand == ERRAND_SOURCE &&
+	    strcmp(c->script->steps[c->step].name, c->source->queue->name) == 0)
+		(void)snprintf(c->source->name, sizeof(c->source->name), "%s", event->name);
+	if (++c->step < c->script->n) {
+		run_step(link);
+		return;
+	}
+	errand_done(link);
+	next_errand(link);
+}
+
+/* ---- lanes ---- */
+
+static bool is_building(const struct link *link)
+{
+	if (!link->control.open || link->control.errand != ERRAND_NONE)
+		return true;
+	for (unsigned i = 0; i < link->n_lanes; i++)
+		if (link->lanes[i].state != LANE_DOWN && link->lanes[i].state != LANE_CONSUMING)
+			return true;
+	return false;
+}
+
+/* Lanes that wait for their own thread, which runs a job it has lost. */
+static unsigned count_busy(const struct link *link, const struct source *source)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < source->n_lanes; i++) {
+		const struct lane *lane = &link->lanes[source->first_lane + i];
+		n += lane->state == LANE_DOWN && lane->running;
+	}
+	return n;
+}
+
+static bool is_complete(const struct link *link, const struct source *source)
+{
+	return source->locked || source->consuming + count_busy(link, source) == source->n_lanes;
+}
+
+static void note_progress(struct link *link)
+{
+	bool all = true;
+	for (size_t i = 0; i < link->n_sources; i++)
+		all = all && is_complete(link, &link->sources[i]);
+	if (all) {
+		link->was_consuming = true;
+		conn_is_good(link->conn);
+	}
+	conn_hurry(link->conn, !link->draining && is_building(link));
+}
+
+static void start_lane(struct link *link, struct lane *lane)
+{
+	lane->state = LANE_OPENING;
+	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	(void)sent(link, broker_open_channel(conn_broker(link->conn), lane->number + FIRST_LANE));
+}
+
+static void start_lanes(struct link *link)
+{
+	int64_t now = clock_mono_ns();
+	for (unsigned i = 0; i < link->n_lanes && conn_broker(link->conn) && !link->draining; i++) {
+		struct lane *lane = &link->lanes[i];
+		/* A thread that still runs a job whose lease is lost would only keep a message waiting. */
+		if (lane->state == LANE_DOWN && !lane->running && lane->source->state == SOURCE_READY &&
+		    now >= lane->retry_at_ns)
+			start_lane(link, lane);
+	}
+	if (conn_broker(link->conn))
+		note_progress(link);
+}
+
+static void lane_subscribe(struct link *link, struct lane *lane)
+{
+	const struct conf_queue *queue = lane->source->queue;
+	const struct consume consume = { .queue = lane->source->name,
+		.consumer_tag = lane->tag,
+		.no_ack = queue->no_ack,
+		.priority = queue->priority };
+	lane->state = LANE_CONSUME;
+	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	(void)sent(link, broker_consume(conn_broker(link->conn), lane->number + FIRST_LANE, &consume));
+}
+
+/* qos counts for consumers that start after it (FACTS.md 2.2), so it comes first, on every channel. */
+static void lane_opened(struct link *link, struct lane *lane)
+{
+	if (link->setup.no_ack) {
+		lane_subscribe(link, lane);
+		return;
+	}
+	lane->state = LANE_QOS;
+	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	(void)sent(link, broker_qos(conn_broker(link->conn), lane->number + FIRST_LANE,
+	    (unsigned)lane->source->queue->prefetch));
+}
+
+static void cancel_lane(struct link *link, struct lane *lane)
+{
+	lane->source->consuming--;
+	lane->state = LANE_CANCEL;
+	lane->answer_by_ns = CLOCK_NEVER;
+	(void)sent(link, broker_cancel(conn_broker(link->conn), lane->number + FIRST_LANE, lane->tag));
+}
+
+static void lane_consuming(struct link *link, struct lane *lane)
+{
+	struct source *source = lane->source;
+	lane->state = LANE_CONSUMING;
+	source->consuming++;
+	if (link->draining) {
+		cancel_lane(link, lane);
+		return;
+	}
+	if (is_complete(link, source)) {
+		int64_t down_ns = 0;
+		bool healed = log_healed(&source->complaint, &down_ns);
+		source->was_up = true;
+		source->backoff_ns = 0;
+		source->trouble[0] = '\0';
+		log_event(LOG_INFO, "queue.consuming", L_STR("queue", source->queue->label),
+		    L_STR("name", source->name), L_INT("threads", source->consuming),
+		    L_INT("prefetch", source->queue->no_ack ? 0 : source->queue->prefetch),
+		    L_NS("after", healed ? down_ns : 0));
+	}
+	note_progress(link);
+}
+
+/* Something is wrong with the queue itself: its topology is looked at again before its lanes go on. */
+static void doubt_source(struct source *source, int64_t retry_at_ns)
+{
+	if (source->state != SOURCE_READY)
+		return;
+	source->state = SOURCE_WAITS;
+	source->retry_at_ns = retry_at_ns;
+}
+
+static void lane_closed_by_broker(struct link *link, struct lane *lane, const struct event *event)
+{
+	struct source *source = lane->source;
+	enum lane_state was = lane->state;
+	lane_lost(link, lane);
+	log_event(LOG_WARN, "chan.closed", L_STR("queue", source->queue->label),
+	    L_INT("code", event->code), L_STR("text", event->text));
+	if (was == LANE_CONSUME) {
+		/* The broker does not let us consume: the source's own trouble, once for all its lanes. */
+		char words[BROKER_TEXT_MAX + 64];
+		(void)snprintf(words, sizeof(words), "%s (while consuming from it)", event->text);
+		source_failed(link, source, event->code, words);
+	} else if (event->code == 404 || event->code == 405) {
+		doubt_source(source, clock_mono_ns());
+	} else {
+		/* The consumer timeout, say: this channel alone is built again. */
+		lane->retry_at_ns = clock_mono_ns() + RETRY_FIRST_NS;
+	}
+}
+
+static void lane_cancelled(struct link *link, struct lane *lane)
+{
+	struct source *source = lane->source;
+	log_event(LOG_WARN, "consumer.cancelled", L_STR("queue", source->queue->label));
+	lane_lost(link, lane);
+	lane->state = LANE_CLOSING;
+	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
+	doubt_source(source, clock_mono_ns());
+	(void)sent(link, broker_close_channel(conn_broker(link->conn), lane->number + FIRST_LANE));
+}
+
+static void on_lane_event(struct link *link, struct lane *lane, struct event *event)
+{
+	switch (event->kind) {
+	case EV_OPENED:
+		lane_opened(link, lane);
+		break;
+	case EV_QOS_OK:
+		lane_subscribe(link, lane);
+		break;
+	case EV_CONSUMING:
+		lane_consuming(link, lane);
+		break;
+	case EV_DELIVERY:
+		on_delivery(link, lane, event);
+		break;
+	case EV_CANCELLED:
+		lane_cancelled(link, lane);
+		break;
+	case EV_CLOSED_BY_BROKER:
+		lane_closed_by_broker(link, lane, event);
+		break;
+	case EV_CLOSED:
+		lane->state = LANE_DOWN;
+		lane->retry_at_ns = 0;
+		break;
+	default:
+		event_drop(event);
+	}
+}
+
+/* ---- what conn.c calls ---- */
+
+static void on_up(void *owner)
+{
+	struct link *link = owner;
+	struct control *c = &link->control;
+	c->exchanges_done = c->ladder_done = false;
+	c->ladder_top = -1;
+	c->ladder_retry_at_ns = 0;
+	for (size_t i = 0; i < link->n_sources; i++)
+		link->sources[i].state = SOURCE_QUEUED;
+
+	unsigned max = broker_channel_max(conn_broker(link->conn));
+	if (link->n_lanes + 1 > max) {
+		char text[160];
+		(void)snprintf(text, sizeof(text),
+		    "the broker allows %u channels on a connection, but %u are needed: lower the queues' "
+		    "threads or raise channel_max in rabbitmq.conf", max, link->n_lanes + 1);
+		refuse(link, text);
+		log_event(LOG_ERROR, "config.refused", L_STR("reason", "channel_max"),
+		    L_INT("need", link->n_lanes + 1), L_INT("got", max));
+		return;
+	}
+	open_control(link);
+	conn_hurry(link->conn, true);
+}
+
+/* The connection goes down while a message's headers are in the way: the second time the message is
+ * rejected, given that the notice about it is safe (FACTS.md 1.8). */
+static void answer_unreadable(struct link *link, const struct broker_error *why)
+{
+	unsigned number = why->channel - FIRST_LANE;
+	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
+		return;
+	struct source *source = link->lanes[number].source;
+	if (!source->notice_sent) {
+		source->wants_notice = true;
+		return;
+	}
+	bool gone = broker_reject(conn_broker(link->conn), why->channel, why->tag);
+	source->notice_sent = false;
+	log_event(LOG_ERROR, "msg.rejected", L_STR("queue", source->queue->label),
+	    L_STR("reason", "headers that the AMQP library cannot read"), L_BOOL("sent", gone));
+}
+
+static void on_down(void *owner, const struct broker_error *why)
+{
+	struct link *link = owner;
+	struct control *c = &link->control;
+	answer_unreadable(link, why);
+	/* A connection closed over a declaration says so in words (541 for a transient queue on 4.3). */
+	if (c->script && why->fault == FAULT_CLOSED && why->code != 320)
+		errand_failed(link, why->code, why->text);
+	else if (c->script)
+		end_errand(link);
+	c->open = false;
+	for (unsigned i = 0; i < link->n_lanes; i++)
+		lane_lost(link, &link->lanes[i]);
+	conn_hurry(link->conn, false);
+}
+
+static void on_event(void *owner, struct event *event)
+{
+	struct link *link = owner;
+	if (event->channel == CONTROL) {
+		on_control_event(link, event);
+		event_drop(event);
+	} else if (event->channel >= FIRST_LANE && event->channel - FIRST_LANE < link->n_lanes) {
+		on_lane_event(link, &link->lanes[event->channel - FIRST_LANE], event);
+		if (event->kind != EV_DELIVERY && conn_broker(link->conn))
+			next_errand(link);
+	} else {
+		event_drop(event); /* blocked and unblocked: this connection does not publish */
+	}
+}
+
+static bool answer_is_late(const struct link *link, int64_t now)
+{
+	if (link->control.answer_by_ns < now)
+		return true;
+	for (unsigned i = 0; i < link->n_lanes; i++) {
+		const struct lane *lane = &link->lanes[i];
+		if (lane->state != LANE_DOWN && lane->state != LANE_CONSUMING && lane->answer_by_ns < now)
+			return true;
+	}
+	return false;
+}
+
+static void on_tick(void *owner, int64_t now)
+{
+	struct link *link = owner;
+	if (answer_is_late(link, now)) {
+		log_event(LOG_ERROR, "broker.silent", L_NS("for", ANSWER_LIMIT_NS));
+		conn_broken(link->conn);
+		return;
+	}
+	for (size_t i = 0; i < link->n_sources; i++) {
+		struct source *source = &link->sources[i];
+		if (source->state == SOURCE_WAITS && now >= source->retry_at_ns)
+			source->state = SOURCE_QUEUED;
+	}
+	next_errand(link);
+}
+
+static bool may_read(void *owner)
+{
+	const struct link *link = owner;
+	return !link->setup.no_ack ||
+	    (link->unread_jobs <= UNREAD_JOBS && link->unread_bytes <= UNREAD_BYTES);
+}
+
+static const struct conn_ops ops = {
+	.up = on_up,
+	.down = on_down,
+	.event = on_event,
+	.tick = on_tick,
+	.may_read = may_read,
+};
+
+/* ---- the door ---- */
+
+static bool is_ours(const struct link_setup *setup, const struct conf_queue *queue)
+{
+	return queue->no_ack == setup->no_ack && (!queue->exclusive || setup->worker == 0);
+}
+
+unsigned link_count_threads(const struct link_setup *setup)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < setup->conf->n_queues; i++)
+		if (is_ours(setup, &setup->conf->queues[i]))
+			n += (unsigned)setup->conf->queues[i].threads;
+	return n;
+}
+
+static void init_lane(struct link *link, struct source *source, unsigned number)
+{
+	struct lane *lane = &link->lanes[number];
+	lane->source = source;
+	lane->number = number;
+	lane->epoch = ++link->epochs;
+	lane->inbox_tail = &lane->inbox;
+	lane->answer_by_ns = CLOCK_NEVER;
+	conn_waiter_init(&lane->waiter);
+	(void)snprintf(lane->tag, sizeof(lane->tag), "warren.%d.%u", (int)getpid(),
+	    link->setup.thread_offset + number);
+}
+
+struct link *link_create(const struct link_setup *setup)
+{
+	struct link *link = xcalloc(1, sizeof(*link));
+	link->setup = *setup;
+	link->conf = setup->conf;
+	link->n_lanes = link_count_threads(setup);
+	link->lanes = xcalloc(link->n_lanes, sizeof(*link->lanes));
+	link->sources = xcalloc(setup->conf->n_queues, sizeof(*link->sources));
+	link->control.answer_by_ns = CLOCK_NEVER;
+	link->control.ladder_wanted = setup->no_ack ? -1 : topology_top_rung(setup->conf);
+
+	unsigned number = 0;
+	for (size_t i = 0; i < setup->conf->n_queues; i++) {
+		const struct conf_queue *queue = &setup->conf->queues[i];
+		if (!is_ours(setup, queue))
+			continue;
+		struct source *source = &link->sources[link->n_sources++];
+		source->queue = queue;
+		source->first_lane = number;
+		source->n_lanes = (unsigned)queue->threads;
+		(void)snprintf(source->name, sizeof(source->name), "%s", queue->name);
+		for (int k = 0; k < queue->threads; k++)
+			init_lane(link, source, number++);
+	}
+	link->conn = conn_create(setup->conf, setup->no_ack ? "work unacked" : "work", &ops, link);
+	return link;
+}
+
+bool link_start(struct link *link)
+{
+	return conn_start(link->conn);
+}
+
+void link_destroy(struct link *link)
+{
+	if (!link)
+		return;
+	conn_destroy(link->conn);
+	for (unsigned i = 0; i < link->n_lanes; i++) {
+		free_waiting(link, &link->lanes[i]);
+		conn_waiter_fini(&link->lanes[i].waiter);
+	}
+	script_free(link->control.script);
+	free(link->lanes);
+	free(link->sources);
+	free(link);
+}
+
+const struct conf_queue *link_queue(const struct link *link, unsigned thread)
+{
+	CHECK(thread < link->n_lanes);
+	return link->lanes[thread].source->queue;
+}
+
+struct warren_job *link_take(struct link *link, unsigned thread)
+{
+	CHECK(thread < link->n_lanes);
+	struct lane *lane = &link->lanes[thread];
+	conn_lock(link->conn);
+	CHECK(!lane->running);
+	for (;;) {
+		lane->running = pop_waiting(link, lane);
+		if (lane->running || link->draining)
+			break;
+		lane->waiter.ready = false;
+		(void)conn_wait(link->conn, &lane->waiter, CLOCK_NEVER);
+	}
+	struct warren_job *job = lane->running;
+	conn_unlock(link->conn);
+	return job;
+}
+
+static bool send_settlement(struct link *link, const struct warren_job *job, enum link_settlement how)
+{
+	struct broker *broker = conn_broker(link->conn);
+	if (!broker)
+		return false;
+	return sent(link, how == LINK_ACK ? broker_ack(broker, job->origin.channel, job->origin.tag)
+					  : broker_nack(broker, job->origin.channel, job->origin.tag));
+}
+
+bool link_settle(struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
+{
+	struct lane *lane = &link->lanes[thread];
+	bool ok = true;
+	conn_lock(link->conn);
+	CHECK(lane->running == job);
+	lane->running = NULL;
+	if (how != LINK_NOTHING && !link->setup.no_ack)
+		ok = job->origin.epoch == lane->epoch && send_settlement(link, job, how);
+	if (lane->state == LANE_DOWN && conn_broker(link->conn))
+		next_errand(link);
+	conn_unlock(link->conn);
+	job_destroy(job);
+	return ok;
+}
+
+static void give_back_waiting(struct link *link, struct lane *lane)
+{
+	struct warren_job *job;
+	while ((job = pop_waiting(link, lane))) {
+		give_back(link, lane, job->origin.tag);
+		job_destroy(job);
+	}
+}
+
+void link_drain(struct link *link)
+{
+	conn_lock(link->conn);
+	link->draining = true;
+	if (!conn_broker(link->conn))
+		conn_no_reconnect(link->conn);
+	for (unsigned i = 0; i < link->n_lanes; i++) {
+		struct lane *lane = &link->lanes[i];
+		if (lane->state == LANE_CONSUMING && conn_broker(link->conn))
+			cancel_lane(link, lane);
+		if (!link->setup.no_ack)
+			give_back_waiting(link, lane);
+		conn_ready(link->conn, &lane->waiter);
+	}
+	conn_hurry(link->conn, false);
+	conn_unlock(link->conn);
+}
+
+void link_stop_jobs(struct link *link, enum warren_stop stop)
+{
+	conn_lock(link->conn);
+	for (unsigned i = 0; i < link->n_lanes; i++)
+		if (link->lanes[i].running)
+			job_stop(link->lanes[i].running, stop);
+	conn_unlock(link->conn);
+}
+
+int link_ladder_limit(const struct link *link)
+{
+	return topology_ladder_passive(link->conf) ? topology_top_rung(link->conf) : LADDER_RUNGS - 1;
+}
+
+bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
+{
+	struct conn_waiter waiter = { 0 };
+	conn_waiter_init(&waiter);
+	conn_lock(link->conn);
+	struct control *c = &link->control;
+	if (rung > c->ladder_wanted) {
+		c->ladder_wanted = rung;
+		c->ladder_done = false;
+		next_errand(link);
+	}
+	/* Nobody announces that the ladder is done: the keeper's rhythm is soon enough for a rarity. */
+	while (!(c->ladder_done && c->ladder_top >= rung) && clock_mono_ns() < deadline_ns)
+		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
+	bool done = c->ladder_done && c->ladder_top >= rung;
+	conn_unlock(link->conn);
+	conn_waiter_fini(&waiter);
+	return done;
+}
+
+void link_renew(struct link *link, const struct conf_queue *queue)
+{
+	conn_lock(link->conn);
+	for (size_t i = 0; i < link->n_sources; i++) {
+		struct source *source = &link->sources[i];
+		/* Its lanes go on consuming; only what is missing is made. */
+		if (source->queue == queue && source->state == SOURCE_READY)
+			source->state = SOURCE_QUEUED;
+	}
+	/* Rungs may have gone with it. */
+	link->control.ladder_done = false;
+	next_errand(link);
+	conn_unlock(link->conn);
+}
+
+static void describe_source(const struct source *source, char *why, size_t size)
+{
+	if (source->trouble[0])
+		(void)snprintf(why, size, "queue %s: %s", source->queue->label, source->trouble);
+	else
+		(void)snprintf(why, size, "queue %s: %u of %u consumers", source->queue->label,
+		    source->consuming, source->n_lanes);
+}
+
+enum link_health link_health(struct link *link, char *why, size_t size)
+{
+	enum link_health health = LINK_CONSUMING;
+	char trouble[BROKER_TEXT_MAX + 64];
+	why[0] = '\0';
+	conn_trouble(link->conn, trouble, sizeof(trouble));
+	conn_lock(link->conn);
+	if (link->refused[0] && !link->was_consuming) {
+		health = LINK_REFUSED;
+		(void)snprintf(why, size, "%s", link->refused);
+	} else if (!conn_broker(link->conn)) {
+		health = link->n_lanes ? LINK_BUILDING : LINK_CONSUMING;
+		(void)snprintf(why, size, "no connection: %s", trouble[0] ? trouble : "connecting");
+	} else {
+		for (size_t i = 0; i < link->n_sources && health == LINK_CONSUMING; i++)
+			if (!is_complete(link, &link->sources[i])) {
+				health = LINK_BUILDING;
+				describe_source(&link->sources[i], why, size);
+			}
+		if (link->control.ladder_trouble[0] && health == LINK_BUILDING)
+			(void)snprintf(why, size, "delay ladder: %s", link->control.ladder_trouble);
+	}
+	conn_unlock(link->conn);
+	return health;
+}
+
+bool link_watch(struct link *link, int64_t now_ns)
+{
+	return conn_watch(link->conn, now_ns);
+}
+
+const struct conf_queue *link_wants_notice(struct link *link)
+{
+	const struct conf_queue *queue = NULL;
+	conn_lock(link->conn);
+	for (size_t i = 0; i < link->n_sources && !queue; i++)
+		if (link->sources[i].wants_notice)
+			queue = link->sources[i].queue;
+	conn_unlock(link->conn);
+	return queue;
+}
+
+void link_notice_sent(struct link *link, const struct conf_queue *queue)
+{
+	conn_lock(link->conn);
+	for (size_t i = 0; i < link->n_sources; i++)
+		if (link->sources[i].queue == queue) {
+			link->sources[i].wants_notice = false;
+			link->sources[i].notice_sent = true;
+		}
+	conn_unlock(link->conn);
+}

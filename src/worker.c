@@ -1,0 +1,375 @@
+/* A worker process: plugins, links, publisher and threads come up in order, and go down in order. */
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "copy.h"
+#include "host.h"
+#include "ipc.h"
+#include "pool.h"
+
+/* How long threads may take to come back once they are told to leave at once. */
+#define LEAVE_LIMIT_NS (5 * NS_PER_S)
+#define PULSE_NS NS_PER_S
+
+enum phase {
+	PHASE_RUN,
+	PHASE_DRAIN, /* takes no more; running jobs may finish until deadline_ns */
+	PHASE_LEAVE, /* running jobs are told to stop now; the process ends at deadline_ns without them */
+};
+
+struct worker {
+	const struct worker_setup *setup;
+	struct plugins *plugins;
+	struct link *acked, *unacked;
+	struct publisher *publisher;
+	struct pool *pool;
+	unsigned n_threads;
+
+	enum phase phase;
+	int64_t deadline_ns, pulse_at_ns;
+	int exit_code; /* when it ends of itself */
+	bool consuming, orphan;
+	char state[IPC_TEXT_MAX]; /* as last told to the supervisor */
+};
+
+/* ---- checking ---- */
+
+static struct plugins *open_plugins(const struct conf *conf, struct conf_errors *errors)
+{
+	struct plugins *plugins = plugins_open(conf, PLUGINS_OF_CONF, errors);
+	if (plugins && !plugins_check_queues(plugins, conf, errors))
+		return NULL; /* it stays mapped: nobody closes plugins in a process that goes on */
+	return plugins;
+}
+
+bool worker_check(const struct conf *conf, struct conf_errors *errors)
+{
+	return open_plugins(conf, errors) != NULL;
+}
+
+/* ---- talking to the supervisor ---- */
+
+static int refused(const struct worker_setup *setup, const char *text, int code)
+{
+	log_event(LOG_ERROR, "worker.refused", L_STR("reason", text));
+	(void)ipc_send(setup->supervisor, IPC_REFUSED, code, text);
+	return code;
+}
+
+static int refused_by_errors(const struct worker_setup *setup, const struct conf_errors *errors)
+{
+	for (size_t i = 0; i < errors->n; i++)
+		log_event(LOG_ERROR, "config.error", L_STR("file", errors->list[i].file),
+		    L_INT("line", errors->list[i].line), L_STR("text", errors->list[i].text));
+	char text[IPC_TEXT_MAX];
+	if (errors->n)
+		(void)snprintf(text, sizeof(text), "%s:%u: %s", errors->list[0].file, errors->list[0].line,
+		    errors->list[0].text);
+	else
+		(void)snprintf(text, sizeof(text), "a plugin is refused");
+	return refused(setup, text, errors->refused ? EXIT_REFUSED : EXIT_CONFIG);
+}
+
+static void tell_state(struct worker *w, const char *text)
+{
+	if (strcmp(w->state, text) == 0)
+		return;
+	(void)snprintf(w->state, sizeof(w->state), "%s", text);
+	(void)ipc_send(w->setup->supervisor, IPC_STATE, 0, w->state);
+}
+
+/* ---- leaving ---- */
+
+static void for_links(struct worker *w, void (*what)(struct link *, enum warren_stop), enum warren_stop stop)
+{
+	if (w->acked)
+		what(w->acked, stop);
+	if (w->unacked)
+		what(w->unacked, stop);
+}
+
+static void drain_link(struct link *link, enum warren_stop stop)
+{
+	link_drain(link);
+	link_stop_jobs(link, stop);
+}
+
+static void drain(struct worker *w, int64_t limit_ns)
+{
+	if (w->phase == PHASE_RUN) {
+		w->phase = PHASE_DRAIN;
+		w->deadline_ns = clock_mono_ns() + limit_ns;
+		log_event(LOG_INFO, "drain.start", L_NS("limit", limit_ns));
+		for_links(w, drain_link, WARREN_STOP_DRAIN);
+	} else if (w->phase == PHASE_DRAIN && clock_mono_ns() + limit_ns < w->deadline_ns) {
+		w->deadline_ns = clock_mono_ns() + limit_ns; /* a second signal only shortens the wait */
+	}
+}
+
+static void leave_now(struct worker *w)
+{
+	if (w->phase == PHASE_LEAVE)
+		return;
+	if (w->phase == PHASE_RUN)
+		drain(w, 0);
+	w->phase = PHASE_LEAVE;
+	w->deadline_ns = clock_mono_ns() + LEAVE_LIMIT_NS;
+	for_links(w, link_stop_jobs, WARREN_STOP_NOW);
+	if (w->publisher)
+		publisher_interrupt(w->publisher);
+}
+
+static void end_of_itself(struct worker *w, int code)
+{
+	if (w->exit_code == EXIT_OK)
+		w->exit_code = code;
+	leave_now(w);
+}
+
+/* ---- the watch, once a second ---- */
+
+static enum link_health worst(struct worker *w, char *why, size_t size)
+{
+	enum link_health health = LINK_CONSUMING;
+	struct link *links[] = { w->acked, w->unacked };
+	why[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(links); i++) {
+		char text[IPC_TEXT_MAX];
+		if (!links[i])
+			continue;
+		enum link_health one = link_health(links[i], text, sizeof(text));
+		if (one == LINK_CONSUMING || health == LINK_REFUSED)
+			continue;
+		health = one;
+		(void)snprintf(why, size, "%s", text);
+	}
+	return health;
+}
+
+static void watch_health(struct worker *w)
+{
+	char why[IPC_TEXT_MAX];
+	switch (worst(w, why, sizeof(why))) {
+	case LINK_CONSUMING:
+		if (!w->consuming && ipc_send(w->setup->supervisor, IPC_CONSUMING, 0, NULL))
+			w->consuming = true;
+		publisher_trouble(w->publisher, why, sizeof(why));
+		break;
+	case LINK_REFUSED:
+		(void)refused(w->setup, why, EXIT_CONFIG);
+		end_of_itself(w, EXIT_CONFIG);
+		break;
+	case LINK_BUILDING:
+		break;
+	}
+	tell_state(w, why);
+}
+
+/* A message that the AMQP library cannot decode leaves a notice in the dead-letter queue before it is
+ * rejected: DESIGN.md's one exception to promise 2. */
+static void leave_notice(struct worker *w)
+{
+	const struct conf_queue *queue = w->acked ? link_wants_notice(w->acked) : NULL;
+	if (!queue)
+		return;
+	struct warren_job *job = job_create(host_api(), queue);
+	struct outgoing out = { 0 };
+	struct publish_answer answer = { .result = PUBLISH_IN_DOUBT };
+	if (job) {
+		char host[64] = "";
+		(void)gethostname(host, sizeof(host) - 1);
+		const struct copy_stamp stamp = { .verdict = "refused",
+			.attempt = 1,
+			.now_wall_ms = clock_wall_ms(),
+			.host = host };
+		job->msg.flaw = MSG_HEADERS_BROKEN;
+		job_read_headers(job, false, clock_wall_ms());
+		(void)snprintf(job->reason, sizeof(job->reason),
+		    "the AMQP library cannot read this message's headers: it was rejected, and is lost");
+		if (copy_make(job, &stamp, &out) && queue->dead_letter) {
+			out.exchange = bytes_of("");
+			out.routing_key = bytes_of(queue->dead_letter);
+			(void)publisher_publish(w->publisher, w->n_threads, &out, true,
+			    clock_mono_ns() + 2 * NS_PER_S, &answer);
+		}
+	}
+	if (!queue->dead_letter || answer.result == PUBLISHED)
+		link_notice_sent(w->acked, queue);
+	job_destroy(job);
+}
+
+static void watch(struct worker *w)
+{
+	int64_t now = clock_mono_ns();
+	if (now < w->pulse_at_ns)
+		return;
+	w->pulse_at_ns = now + PULSE_NS;
+	(void)ipc_send(w->setup->supervisor, IPC_PULSE, 0, NULL);
+	if (w->acked)
+		(void)link_watch(w->acked, now);
+	if (w->unacked)
+		(void)link_watch(w->unacked, now);
+	(void)publisher_watch(w->publisher, now);
+	if (w->phase == PHASE_RUN)
+		leave_notice(w);
+}
+
+/* ---- the loop ---- */
+
+/* The supervisor's end is seen at once, whatever killed it: what runs may finish, nothing is taken. */
+static void become_orphan(struct worker *w)
+{
+	w->orphan = true;
+	if (w->exit_code == EXIT_OK)
+		w->exit_code = EXIT_ORPHAN;
+	log_event(LOG_ERROR, "supervisor.gone", L_INT("worker", w->setup->number));
+	drain(w, LEAVE_LIMIT_NS);
+}
+
+static void hear(struct worker *w)
+{
+	while (!w->orphan) {
+		struct ipc_msg msg;
+		int n = ipc_recv(w->setup->supervisor, &msg);
+		if (n == 0)
+			return;
+		if (n < 0) {
+			become_orphan(w);
+			return;
+		}
+		if (msg.word == IPC_DRAIN)
+			drain(w, msg.number * NS_PER_MS);
+		else if (msg.word == IPC_NOW)
+			leave_now(w);
+	}
+}
+
+/* False when the process is to end without waiting for its threads any longer. */
+static bool deadline_holds(struct worker *w)
+{
+	if (w->phase == PHASE_RUN || clock_mono_ns() < w->deadline_ns)
+		return true;
+	if (w->phase == PHASE_LEAVE)
+		return false;
+	leave_now(w);
+	return true;
+}
+
+static bool has_ended(const struct worker *w)
+{
+	return w->phase != PHASE_RUN && pool_running(w->pool) == 0;
+}
+
+static void loop(struct worker *w)
+{
+	while (!has_ended(w) && deadline_holds(w)) {
+		struct pollfd p[] = {
+			{ .fd = w->orphan ? -1 : w->setup->supervisor, .events = POLLIN },
+			{ .fd = pool_ended_fd(w->pool), .events = POLLIN },
+		};
+		int64_t until = w->phase == PHASE_RUN || w->pulse_at_ns < w->deadline_ns ? w->pulse_at_ns
+											 : w->deadline_ns;
+		/* Until it consumes, its health is looked at more often: reloads wait for it. */
+		(void)poll(p, ARRAY_LEN(p), clock_until_ms(until, w->consuming ? 1000 : 50));
+		hear(w);
+		if (w->phase == PHASE_RUN && (!w->consuming || clock_mono_ns() >= w->pulse_at_ns))
+			watch_health(w);
+		watch(w);
+	}
+}
+
+/* ---- up and down ---- */
+
+static struct link *make_link(const struct worker_setup *setup, bool no_ack, unsigned offset, unsigned *n)
+{
+	const struct link_setup link = {
+		.conf = setup->conf, .worker = setup->number, .thread_offset = offset, .no_ack = no_ack
+	};
+	*n = link_count_threads(&link);
+	return *n ? link_create(&link) : NULL;
+}
+
+static bool start(struct worker *w, char *why, size_t size)
+{
+	const struct worker_setup *setup = w->setup;
+	unsigned n_acked, n_unacked;
+	broker_init();
+	w->acked = make_link(setup, false, 0, &n_acked);
+	w->unacked = make_link(setup, true, n_acked, &n_unacked);
+	w->n_threads = n_acked + n_unacked;
+	/* One lane more: the watch's own. */
+	w->publisher = publisher_create(setup->conf, w->n_threads + 1);
+	const struct pool_setup pool = { .conf = setup->conf,
+		.plugins = w->plugins,
+		.publisher = w->publisher,
+		.acked = w->acked,
+		.unacked = w->unacked,
+		.n_acked = n_acked,
+		.n_unacked = n_unacked,
+		.score = setup->score,
+		.worker = setup->number };
+	w->pool = pool_create(&pool);
+	if (!pool_start(w->pool, why, size))
+		return false;
+	if (!publisher_start(w->publisher) || (w->acked && !link_start(w->acked)) ||
+	    (w->unacked && !link_start(w->unacked))) {
+		(void)snprintf(why, size, "a thread cannot be made: %s", strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+static int finish(struct worker *w)
+{
+	unsigned left = pool_running(w->pool), given_back = pool_given_back(w->pool) + left;
+	if (given_back)
+		(void)ipc_send(w->setup->supervisor, IPC_GIVEN_BACK, given_back, NULL);
+	log_event(LOG_INFO, "drain.done", L_INT("given_back", given_back));
+	int code = w->exit_code != EXIT_OK ? w->exit_code : given_back ? EXIT_TEMPFAIL : EXIT_OK;
+	/* A thread that is stuck in a task keeps everything alive; the broker gets its message back when
+	 * the process, and with it the connection, is gone. */
+	if (left)
+		_exit(code);
+	pool_destroy(w->pool);
+	link_destroy(w->acked);
+	link_destroy(w->unacked);
+	publisher_destroy(w->publisher);
+	plugins_stop(w->plugins);
+	return code;
+}
+
+static void ignore_signals(void)
+{
+	/* Those for the whole process group are the supervisor's business (FAULTS.md C11); SIGPIPE is nobody's. */
+	static const int ignored[] = { SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2 };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
+		CHECK(sigaction(ignored[i], &ignore, NULL) == 0);
+}
+
+int worker_main(const struct worker_setup *setup)
+{
+	struct worker w = { .setup = setup };
+	struct conf_errors errors = { 0 };
+	char why[512];
+	ignore_signals();
+	w.plugins = open_plugins(setup->conf, &errors);
+	if (!w.plugins || !plugins_start(w.plugins, &errors))
+		return refused_by_errors(setup, &errors);
+	if (!start(&w, why, sizeof(why))) {
+		log_event(LOG_ERROR, "worker.failed", L_STR("reason", why));
+		end_of_itself(&w, EXIT_OS);
+	} else {
+		(void)ipc_send(setup->supervisor, IPC_LOADED, 0, NULL);
+	}
+	loop(&w);
+	return finish(&w);
+}

@@ -1,0 +1,174 @@
+"""A private RabbitMQ node for the tests, shared by all of a file, and a vhost for each test.
+
+WARREN_BUILD names the build folder whose programs are tested. WARREN_TEST_BROKER may name the folder of
+a node that runs already (scripts/broker start DIR); then none is started.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+import warnings
+
+import pika
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("WARREN_BUILD", os.path.join(ROOT, "build"))
+WARREN = os.path.join(BUILD, "src", "warren")
+SCRIPT = os.path.join(ROOT, "scripts", "broker")
+PATIENCE = 60  # seconds until a condition that must come true counts as failed
+
+
+def wait_until(condition, what, seconds=PATIENCE):
+    """Waits until condition() is true and returns its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+class Broker:
+    """A node in a folder of its own; ends with this process."""
+
+    def __init__(self, folder=None):
+        self.own = folder is None
+        self.folder = folder or tempfile.mkdtemp(prefix="warren-broker-")
+        self.vhosts = []
+        self.made = 0
+        if self.own:
+            atexit.register(self.remove)
+            self.start()
+
+    def script(self, word, *args):
+        done = subprocess.run([SCRIPT, word, self.folder, *args], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=180)
+        if done.returncode != 0:
+            raise RuntimeError(f"scripts/broker {word} {args}: {done.stdout}")
+        return done.stdout
+
+    def start(self):
+        self.script("start", "--with-parent", str(os.getpid()))
+
+    def kill(self):
+        self.script("kill")
+
+    def ctl(self, *args):
+        return self.script("ctl", "-q", *args)
+
+    def remove(self):
+        self.script("kill")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def port(self):
+        return int(self.script("url").split("@")[1].split("/")[0].split(":")[1])
+
+    def add_vhost(self):
+        """A new vhost, of several that are made at once: a run of rabbitmqctl takes most of a second."""
+        if not self.vhosts:
+            self.vhosts = [f"test-{os.getpid()}-{self.made + i}" for i in range(10)]
+            self.made += len(self.vhosts)
+            rights = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump({"vhosts": [{"name": name} for name in self.vhosts],
+                           "permissions": [{"vhost": name, **rights} for name in self.vhosts]}, file)
+                file.flush()
+                self.ctl("import_definitions", file.name)
+        return self.vhosts.pop()
+
+    def url(self, vhost):
+        return f"amqp://guest:guest@127.0.0.1:{self.port()}/{vhost}"
+
+
+_shared = None
+
+
+def shared_broker():
+    global _shared
+    if _shared is None:
+        _shared = Broker(os.environ.get("WARREN_TEST_BROKER"))
+    return _shared
+
+
+class BrokerTest(unittest.TestCase):
+    """Each test has a vhost, a pika channel with confirms, and `warren` to run there."""
+
+    broker = None
+
+    def setUp(self):
+        warnings.simplefilter("ignore", ResourceWarning)  # pika leaves sockets of lost connections
+        if self.broker is None:
+            self.broker = shared_broker()
+        self.vhost = self.broker.add_vhost()
+        self.url = self.broker.url(self.vhost)
+        self.connection = None
+        self.channel = self.open_channel()
+        self.processes = []
+
+    def tearDown(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        try:
+            self.connection.close()
+        except pika.exceptions.AMQPError:
+            pass
+        if not self.broker.own:
+            self.broker.ctl("delete_vhost", self.vhost)
+
+    def open_channel(self):
+        self.connection = pika.BlockingConnection(pika.URLParameters(self.url + "?heartbeat=0"))
+        channel = self.connection.channel()
+        channel.confirm_delivery()
+        return channel
+
+    def environment(self):
+        return {**os.environ, "WARREN_URL": self.url}
+
+    def warren(self, *args, code=0, **options):
+        """Runs warren to its end and checks its exit code. Bytes in, bytes out."""
+        options.setdefault("env", self.environment())
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run([WARREN, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=PATIENCE, **options)
+        self.assertEqual(done.returncode, code, f"warren {args}: {done.stderr.decode()}")
+        return done
+
+    def spawn(self, *args, **options):
+        options.setdefault("env", self.environment())
+        options.setdefault("stdout", subprocess.PIPE)
+        process = subprocess.Popen([WARREN, *args], stdin=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        self.processes.append(process)
+        return process
+
+    def ready(self, queue):
+        """How many messages are ready in the queue."""
+        return self.channel.queue_declare(queue, passive=True).method.message_count
+
+    def put(self, queue, *bodies, **properties):
+        for body in bodies:
+            self.channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
+
+    def get(self, queue):
+        """The next message as (method, properties, body); it is gone from the queue."""
+        return wait_until(lambda: self.try_get(queue), f"a message in {queue}")
+
+    def try_get(self, queue):
+        method, properties, body = self.channel.basic_get(queue, auto_ack=True)
+        return (method, properties, body) if method else None
+
+    def end(self, process, code, with_signal=None):
+        if with_signal is not None:
+            process.send_signal(with_signal)
+        out, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, code, err.decode())
+        return out, err

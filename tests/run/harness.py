@@ -1,0 +1,341 @@
+"""warrend under test: a private broker, a virtual host for each test, and daemons that are looked after.
+
+Everything that a test starts ends with it, whatever happens. Nothing waits for a fixed time: a test waits
+for what the daemon says in its log, for what the broker holds, or for what the plugin `ledger` wrote down.
+"""
+
+import atexit
+import collections
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pika
+
+import broker_fixture
+from broker_fixture import BUILD, PATIENCE, ROOT, BrokerTest, wait_until
+
+WARREND = os.path.join(BUILD, "src", "warrend")
+PLUGINS = os.path.join(BUILD, "lib", "warren", "plugins")
+LEDGER = os.path.join(BUILD, "tests", "run", "ledger.so")
+HERE = os.path.join(ROOT, "tests", "run")
+MARK = "WARREN_TEST_RUN"  # in the environment of every process of a daemon under test
+SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|==\d+== .*ERROR SUMMARY: [1-9]")
+VALGRIND = os.environ.get("WARREN_VALGRIND")
+SLOWER = 20 if VALGRIND else 1
+
+
+# ---- The broker ----
+
+class Node(broker_fixture.Broker):
+    """Makes virtual hosts many at a time, because each call of rabbitmqctl takes about a second."""
+
+    BATCH = 16
+
+    def __init__(self, folder=None):
+        super().__init__(folder)
+        self.fresh = []
+
+    def add_vhost(self):
+        if not self.fresh:
+            self.fresh = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(self.BATCH)]
+            self.vhosts += self.BATCH
+            grants = [{"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+                      for name in self.fresh]
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump({"vhosts": [{"name": name} for name in self.fresh], "permissions": grants}, file)
+                file.flush()
+                self.ctl("import_definitions", file.name)
+        return self.fresh.pop()
+
+    def stop(self):
+        self.script("stop")
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def rows(self, *args):
+        """What a rabbitmqctl list command says, as a list of dictionaries."""
+        return json.loads(self.ctl("--formatter=json", *args))
+
+
+_node = None
+
+
+def shared_node():
+    global _node
+    if _node is None:
+        _node = Node(os.environ.get("WARREN_TEST_BROKER"))
+    return _node
+
+
+# ---- The configuration ----
+
+def libconfig(value, depth=0):
+    """A Python value as libconfig text: dictionaries are groups, lists of them lists, other lists arrays."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    pad = "  " * (depth + 1)
+    if isinstance(value, dict):
+        inner = "".join(f"{pad}{key} = {libconfig(v, depth + 1)};\n" for key, v in value.items())
+        return inner if depth == 0 else "{\n" + inner + "  " * depth + "}"
+    items = (",\n" + pad).join(libconfig(v, depth + 1) for v in value)
+    return f"( {items} )" if any(isinstance(v, dict) for v in value) or not value else f"[ {items} ]"
+
+
+def configuration(folder, urls, queues, broker=None, plugins=(), exchanges=(), **sections):
+    """A whole configuration, with the plugins that ship and the one of these tests."""
+    load = list(plugins) or [{"file": "print.so"}, {"file": "sleep.so"}, {"file": "upper.so"},
+                             {"file": LEDGER, "options": {"file": os.path.join(folder, "ledger")}}]
+    return {"broker": {"urls": urls, "heartbeat": "5s", **(broker or {})},
+            "plugins": {"directory": PLUGINS, "load": load},
+            "exchanges": list(exchanges), "queues": list(queues),
+            "workers": {"drain_limit": "20s", "start_limit": "60s", **sections.pop("workers", {})},
+            "control": {"socket": os.path.join(folder, "warren.sock")}, **sections}
+
+
+# ---- The log ----
+
+PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+def parse_logfmt(line):
+    return {key: value[1:-1].replace('\\"', '"').replace("\\\\", "\\") if value[:1] == '"' else value
+            for key, value in PAIR.findall(line)}
+
+
+class Lines:
+    """The whole lines of a file that grows, each parsed once."""
+
+    def __init__(self, path, parse):
+        self.path, self.parse, self.at, self.items = path, parse, 0, []
+
+    def read(self):
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            file.seek(self.at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+            self.at += len(whole) + len(newline)
+            if newline:
+                self.items += [self.parse(line.decode()) for line in whole.split(b"\n")]
+        return self.items
+
+
+Entry = collections.namedtuple("Entry", "what pid thread attempt redelivered ms id")
+
+
+def parse_entry(line):
+    what, pid, thread, attempt, redelivered, ms, name = line.split(" ", 6)
+    return Entry(what, int(pid), int(thread), int(attempt), redelivered == "1", int(ms), name)
+
+
+# ---- The daemon ----
+
+class Warrend:
+    """One warrend in a private folder: its configuration, log, standard output and ledger are files there."""
+
+    count = 0
+
+    def __init__(self, config, *options, environment=()):
+        Warrend.count += 1
+        self.mark = f"{os.getpid()}-{Warrend.count}"
+        self.folder = tempfile.mkdtemp(prefix="warren-test-")
+        self.config = os.path.join(self.folder, "warren.cfg")
+        self.log = Lines(os.path.join(self.folder, "log"), parse_logfmt)
+        self.book = Lines(os.path.join(self.folder, "ledger"), parse_entry)
+        self.write(config)
+        self.process = None
+        self.options, self.environment = options, dict(environment)
+
+    def write(self, config):
+        """Writes the configuration: text as it is, or settings (a function of the private folder)."""
+        text = config(self.folder) if callable(config) else config
+        text = text if isinstance(text, str) else libconfig(text)
+        with open(os.open(self.config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        return text
+
+    def start(self):
+        wrapper = [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
+                   "--errors-for-leak-kinds=definite", "--quiet"] if VALGRIND else []
+        with open(self.path("out"), "ab") as out, open(self.path("log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
+                stderr=log, env={**os.environ, **self.environment, MARK: self.mark}, start_new_session=True)
+        return self
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def text(self, name="log"):
+        with open(self.path(name), errors="surrogateescape") as file:
+            return file.read()
+
+    # -- what it says --
+
+    def events(self, event, since=0, **fields):
+        """All lines of the log with that event and those fields; `since` as mark_log() gave it."""
+        want = {"event": event, **{key: str(value) for key, value in fields.items()}}
+        return [line for line in self.log.read()[since:] if want.items() <= line.items()]
+
+    def mark_log(self):
+        return len(self.log.read())
+
+    def wait_for(self, event, count=1, since=0, seconds=PATIENCE, **fields):
+        """Waits until the log holds `count` such lines and returns the last of them."""
+        def look():
+            found = self.events(event, since, **fields)
+            if len(found) < count and self.process.poll() is not None:
+                found = self.events(event, since, **fields)  # what it said last
+                if len(found) < count:
+                    raise AssertionError(f"warrend ended ({self.process.returncode}) before {event} {fields}\n"
+                                         + self.text()[-3000:])
+            return found[count - 1:count]
+        try:
+            return wait_until(look, f"{count} times event={event} {fields}", seconds * SLOWER)[0]
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.text()[-3000:]}") from None
+
+    def consuming(self, since=0, workers=1):
+        self.wait_for("worker.consuming", workers, since)
+        return self
+
+    # -- what it ran --
+
+    def ledger(self, what=None, name=None):
+        return [e for e in self.book.read() if what in (None, e.what) and name in (None, e.id)]
+
+    def ran(self, name, count=1, what="end", seconds=PATIENCE):
+        """Waits until the job has ended (or started) that often, and returns its lines."""
+        def look():
+            found = self.ledger(what, name)
+            return found if len(found) >= count else None
+        try:
+            return wait_until(look, f"{count} times {what} of {name}", seconds * SLOWER)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.text()[-3000:]}") from None
+
+    # -- what becomes of it --
+
+    def processes(self):
+        """The process ids of all that belongs to it: the supervisor, its workers, their children."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                if f"{MARK}={self.mark}".encode() in file.read().split(b"\0"):
+                    found.append(int(pid))
+        return found
+
+    def worker(self):
+        """The process id of the one worker that was started last."""
+        return int(self.events("worker.started")[-1]["pid"])
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=PATIENCE):
+        return self.process.wait(seconds * SLOWER)
+
+    def stop(self, number=signal.SIGTERM):
+        """Drains, and returns the exit code; no process may be left behind."""
+        self.signal(number)
+        code = self.wait()
+        wait_until(lambda: not self.processes(), f"no process left of {self.mark}", 10)
+        return code
+
+    def remove(self):
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.process:
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_daemons = []
+
+
+@atexit.register
+def remove_all():
+    for daemon in _daemons:
+        daemon.remove()
+
+
+# ---- The test case ----
+
+class WarrendTest(BrokerTest):
+    """A test with daemons: self.warrend() starts one on this test's virtual host."""
+
+    def setUp(self):
+        self.broker = shared_node()
+        super().setUp()
+
+    def settings(self, queues, **sections):
+        """A configuration as a function of the daemon's folder, for warrend() and Warrend.write()."""
+        urls = sections.pop("urls", [self.url])
+        return lambda folder: configuration(folder, urls, queues, **sections)
+
+    def daemon(self, config, *options, **more):
+        daemon = Warrend(config, *options, **more)
+        _daemons.append(daemon)
+        self.addCleanup(self.look_after, daemon)
+        return daemon
+
+    def warrend(self, queues, *options, **sections):
+        """Starts a daemon and waits until it consumes; `queues` is one queue or a list of them."""
+        queues = [queues] if isinstance(queues, dict) else queues
+        daemon = self.daemon(self.settings(queues, **sections), *options).start()
+        return daemon.consuming(workers=sections.get("workers", {}).get("processes", 1))
+
+    def look_after(self, daemon):
+        """The end of every daemon: nothing of it stays, and no sanitizer has complained."""
+        log = daemon.text() if daemon.process else ""
+        daemon.remove()
+        complaint = SANITIZER.search(log)
+        if complaint:
+            self.fail("a sanitizer complains:\n" + log[complaint.start():][:6000])
+
+    def program(self, name, *args):
+        """Runs one of the pika programs to its end and returns what it printed."""
+        done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, "pika", name), *args], timeout=PATIENCE,
+                              stdout=subprocess.PIPE, env=self.environment(), check=True, text=True)
+        return done.stdout
+
+    def running(self, name, *args):
+        """Starts a pika program that goes on; its output is a file, returned with `lines()`."""
+        out = tempfile.NamedTemporaryFile("r", prefix="warren-test-")
+        process = subprocess.Popen(["/usr/bin/python3", os.path.join(HERE, "pika", name), *args],
+                                   stdout=out.fileno(), env=self.environment())
+        self.addCleanup(out.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def lines():
+            with open(out.name) as file:
+                return file.read().splitlines()
+        wait_until(lines, f"{name} waits for messages")
+        return lines
+
+    def consumers(self):
+        return self.broker.rows("list_consumers", "-p", self.vhost, "queue_name", "prefetch_count", "ack_required")
+
+    def gone(self, queue):
+        """True when the queue is not there."""
+        channel = self.connection.channel()
+        try:
+            channel.queue_declare(queue, passive=True)
+            channel.close()
+            return False
+        except pika.exceptions.ChannelClosedByBroker:
+            return True

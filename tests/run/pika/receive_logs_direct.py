@@ -1,0 +1,22 @@
+#!/usr/bin/python3
+"""Prints what is sent to the direct exchange test2 with one of its severities: receive_logs_direct.py SEVERITIES..."""
+import os
+import sys
+
+import pika
+
+connection = pika.BlockingConnection(pika.URLParameters(os.environ["WARREN_URL"]))
+channel = connection.channel()
+channel.exchange_declare(exchange="test2", exchange_type="direct")
+queue_name = channel.queue_declare(queue="", exclusive=True).method.queue
+for key in sys.argv[1:]:
+    channel.queue_bind(exchange="test2", queue=queue_name, routing_key=key)
+
+
+def callback(ch, method, properties, body):
+    print(f" [x] {method.routing_key}:{body.decode()}", flush=True)
+
+
+channel.basic_consume(queue=queue_name, on_message_callback=callback, auto_ack=True)
+print(" [*] Waiting for logs", flush=True)
+channel.start_consuming()

@@ -1,0 +1,257 @@
+/*
+ * ledger.run: does what its body says, and keeps a ledger of it, so that a test can see what ran.
+ *
+ * The first line of a body is the job's id; each of the others is one command, carried out in turn.
+ * A body without commands is done at once. A run writes its "start" line before the first command
+ * and its "end" line before it returns, each with one write to a file opened with O_APPEND: what a
+ * killed worker had begun stands there too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <warren/plugin.h>
+
+struct ledger {
+	int fd;
+};
+
+struct run {
+	struct warren_job *job;
+	struct ledger *ledger;
+	const char *id;
+	enum warren_verdict verdict; /* 0: no command has given one yet */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void nap(int64_t ms)
+{
+	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+	nanosleep(&t, NULL);
+}
+
+static unsigned thread_of(const struct run *run)
+{
+	return *(const unsigned *)warren_thread_state(run->job);
+}
+
+static bool note(const struct run *run, const char *what)
+{
+	char line[512];
+	int len = snprintf(line, sizeof(line), "%s %d %u %d %d %lld %.200s\n", what, (int)getpid(),
+	    thread_of(run), warren_attempt(run->job), warren_redelivered(run->job),
+	    (long long)now_ms(), run->id);
+	return write(run->ledger->fd, line, (size_t)len) == len;
+}
+
+/* ---- Commands ---- */
+
+static void say_retry(struct run *run, const char *rest)
+{
+	run->verdict = warren_retry(run->job, "%s", rest);
+}
+
+static void say_dead(struct run *run, const char *rest)
+{
+	run->verdict = warren_dead(run->job, "%s", rest);
+}
+
+/* Any number as the verdict. */
+static void say_number(struct run *run, const char *rest)
+{
+	run->verdict = (enum warren_verdict)atoi(rest);
+}
+
+static void retry_after(struct run *run, const char *rest)
+{
+	run->verdict = warren_retry_after(run->job, atoll(rest));
+}
+
+/* "until 3 REASON": retries until the third attempt. */
+static void retry_until(struct run *run, const char *rest)
+{
+	char *reason;
+	if (warren_attempt(run->job) < strtol(rest, &reason, 10))
+		run->verdict = warren_retry(run->job, "%s", reason + (*reason == ' '));
+}
+
+static void reply(struct run *run, const char *rest)
+{
+	warren_reply(run->job, "text/plain", rest, strlen(rest));
+}
+
+/* "follow QUEUE": a follow-up whose body is the id. */
+static void follow(struct run *run, const char *rest)
+{
+	struct warren_message message = {
+		.routing_key = rest,
+		.body = run->id,
+		.body_len = strlen(run->id),
+	};
+	warren_publish(run->job, &message);
+}
+
+/* Sleeps whatever happens: a task that does not listen. */
+static void be_busy(struct run *run, const char *rest)
+{
+	(void)run;
+	nap(atoll(rest));
+}
+
+/* Only the first thread is slow. */
+static void be_slow(struct run *run, const char *rest)
+{
+	nap(thread_of(run) == 0 ? atoll(rest) : 1);
+}
+
+/* "wait FILE": until the file is there. Asked to stop it goes on waiting; told to, it does not. */
+static void wait_for(struct run *run, const char *rest)
+{
+	struct stat st;
+	while (stat(rest, &st) != 0 && run->verdict == 0) {
+		nap(5);
+		if (warren_stopping(run->job) > WARREN_STOP_DRAIN)
+			run->verdict = warren_retry(run->job, "told to stop");
+	}
+}
+
+/* "yield": until it is asked to stop; then hands its message back. */
+static void yield(struct run *run, const char *rest)
+{
+	(void)rest;
+	while (!warren_stopping(run->job))
+		nap(5);
+	run->verdict = warren_retry(run->job, "asked to stop");
+}
+
+/* Where the message was first published, into the ledger. */
+static void origin(struct run *run, const char *rest)
+{
+	char what[600];
+	(void)rest;
+	snprintf(what, sizeof(what), "origin/%s/%s", warren_exchange(run->job),
+	    warren_routing_key(run->job));
+	(void)note(run, what);
+}
+
+static const struct {
+	const char *name;
+	void (*act)(struct run *run, const char *rest);
+} commands[] = {
+	{ "retry", say_retry },
+	{ "dead", say_dead },
+	{ "return", say_number },
+	{ "after", retry_after },
+	{ "until", retry_until },
+	{ "reply", reply },
+	{ "follow", follow },
+	{ "busy", be_busy },
+	{ "slow", be_slow },
+	{ "wait", wait_for },
+	{ "yield", yield },
+	{ "origin", origin },
+};
+
+static void obey(struct run *run, char *line)
+{
+	char *rest = line + strcspn(line, " ");
+	if (*rest)
+		*rest++ = '\0';
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(line, commands[i].name) == 0) {
+			commands[i].act(run, rest);
+			return;
+		}
+	}
+	run->verdict = warren_dead(run->job, "no such command: %s", line);
+}
+
+/* ---- The task ---- */
+
+static enum warren_verdict ledger_run(struct warren_job *job)
+{
+	struct run run = { .job = job, .ledger = warren_state(job) };
+	size_t len;
+	const char *body = warren_body(job, &len);
+	char *text = warren_alloc(job, len + 1), *rest = NULL;
+	if (!text)
+		return warren_retry(job, "out of memory");
+	memcpy(text, body, len);
+	text[len] = '\0';
+
+	char *line = strtok_r(text, "\n", &rest);
+	run.id = line ? line : "-";
+	if (!note(&run, "start"))
+		return warren_retry(job, "ledger: %s", strerror(errno));
+	while (run.verdict == 0 && line && (line = strtok_r(NULL, "\n", &rest)))
+		obey(&run, line);
+	if (!note(&run, "end"))
+		return warren_retry(job, "ledger: %s", strerror(errno));
+	return run.verdict ? run.verdict : WARREN_DONE;
+}
+
+static bool ledger_open(struct warren_host *host, void **state)
+{
+	const char *path = warren_option_text(host, "file");
+	struct ledger *ledger = malloc(sizeof(*ledger));
+	if (!ledger)
+		return warren_refuse(host, "out of memory");
+	ledger->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	if (ledger->fd < 0) {
+		int why = errno;
+		free(ledger);
+		return warren_refuse(host, "%s: %s", path, strerror(why));
+	}
+	*state = ledger;
+	return true;
+}
+
+static void ledger_close(void *state)
+{
+	struct ledger *ledger = state;
+	close(ledger->fd);
+	free(ledger);
+}
+
+static bool thread_open(struct warren_host *host, void *state, unsigned thread, void **thread_state)
+{
+	unsigned *number = malloc(sizeof(*number));
+	(void)state;
+	if (!number)
+		return warren_refuse(host, "out of memory");
+	*number = thread;
+	*thread_state = number;
+	return true;
+}
+
+static void thread_close(void *state, void *thread_state)
+{
+	(void)state;
+	free(thread_state);
+}
+
+static const struct warren_task tasks[] = {
+	{ .name = "ledger.run", .run = ledger_run },
+	{ .name = "ledger.other", .run = ledger_run },
+	{ 0 },
+};
+
+static const struct warren_option options[] = {
+	{ .name = "file", .type = WARREN_OPT_PATH, .help = "where the lines go" },
+	{ 0 },
+};
+
+WARREN_PLUGIN(ledger, .version = "1.0", .summary = "does what its body says and keeps a ledger",
+    .tasks = tasks, .options = options, .open = ledger_open, .close = ledger_close,
+    .thread_open = thread_open, .thread_close = thread_close);

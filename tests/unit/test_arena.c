@@ -1,0 +1,138 @@
+/* Pieces are whole, aligned and apart; nothing overflows; one release frees all. */
+#include "arena.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct arena *arena;
+
+static void set_up(void)
+{
+	arena = arena_create();
+	ck_assert_ptr_nonnull(arena);
+}
+
+static void tear_down(void)
+{
+	arena_destroy(arena);
+}
+
+/* Each piece keeps its own pattern to the end, whatever was handed out after it. */
+START_TEST(pieces_do_not_overlap)
+{
+	enum { PIECES = 3000 };
+	unsigned char *pieces[PIECES];
+	size_t sizes[PIECES], total = 0;
+	srand(3);
+	for (int i = 0; i < PIECES; i++) {
+		sizes[i] = (size_t)rand() % (i % 50 ? 200 : 30000);
+		total += sizes[i];
+		pieces[i] = arena_alloc(arena, sizes[i]);
+		ck_assert_ptr_nonnull(pieces[i]);
+		ck_assert_uint_eq((uintptr_t)pieces[i] % _Alignof(max_align_t), 0);
+		memset(pieces[i], i & 0xff, sizes[i]);
+	}
+	for (int i = 0; i < PIECES; i++)
+		for (size_t k = 0; k < sizes[i]; k++)
+			ck_assert_uint_eq(pieces[i][k], (unsigned)i & 0xff);
+	ck_assert_uint_eq(arena_used(arena), total);
+}
+END_TEST
+
+START_TEST(size_zero_is_a_valid_pointer)
+{
+	ck_assert_ptr_nonnull(arena_alloc(arena, 0));
+	ck_assert_ptr_nonnull(arena_zalloc(arena, 0, 8));
+	ck_assert_uint_eq(arena_used(arena), 0);
+}
+END_TEST
+
+/* A plugin may ask for anything: what does not fit is NULL, never a short piece. */
+START_TEST(absurd_sizes_are_refused)
+{
+	volatile size_t huge[] = { SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 15, SIZE_MAX - 16,
+		SIZE_MAX - 64, SIZE_MAX / 2 + 1, PTRDIFF_MAX };
+	for (size_t i = 0; i < ARRAY_LEN(huge); i++) {
+		ck_assert_ptr_null(arena_alloc(arena, huge[i]));
+		ck_assert_ptr_null(arena_zalloc(arena, huge[i], 2));
+		ck_assert_ptr_null(arena_dup(arena, NULL, huge[i]));
+	}
+	ck_assert_ptr_null(arena_zalloc(arena, (size_t)1 << 33, (size_t)1 << 33));
+	ck_assert_uint_eq(arena_used(arena), 0);
+	ck_assert_ptr_nonnull(arena_alloc(arena, 1));
+}
+END_TEST
+
+START_TEST(zalloc_clears_used_memory)
+{
+	for (int round = 0; round < 3; round++) {
+		unsigned char *p = arena_zalloc(arena, 100, 7);
+		ck_assert_ptr_nonnull(p);
+		for (size_t i = 0; i < 700; i++)
+			ck_assert_uint_eq(p[i], 0);
+		memset(p, 0xAA, 700);
+		arena_reset(arena);
+	}
+}
+END_TEST
+
+START_TEST(dup_copies_any_bytes)
+{
+	char *p = arena_dup(arena, "a\0b", 3);
+	ck_assert_mem_eq(p, "a\0b\0", 4);
+	ck_assert_str_eq(arena_dup(arena, NULL, 0), "");
+}
+END_TEST
+
+START_TEST(printf_takes_any_length)
+{
+	char text[20001];
+	memset(text, 'x', 20000);
+	text[20000] = '\0';
+	ck_assert_str_eq(arena_printf(arena, "%s", ""), "");
+	ck_assert_str_eq(arena_printf(arena, "%d %s", 7, "of nine"), "7 of nine");
+	ck_assert_str_eq(arena_printf(arena, "%s", text), text);
+}
+END_TEST
+
+START_TEST(reset_starts_again)
+{
+	arena_reset(arena); /* of an empty one */
+	for (int round = 0; round < 100; round++) {
+		for (int i = 0; i < 50; i++)
+			ck_assert_ptr_nonnull(arena_alloc(arena, (size_t)i * 100));
+		arena_reset(arena);
+		ck_assert_uint_eq(arena_used(arena), 0);
+	}
+}
+END_TEST
+
+START_TEST(destroy_accepts_null)
+{
+	arena_destroy(NULL);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *t = tcase_create("arena");
+	tcase_add_checked_fixture(t, set_up, tear_down);
+	tcase_add_test(t, pieces_do_not_overlap);
+	tcase_add_test(t, size_zero_is_a_valid_pointer);
+	tcase_add_test(t, absurd_sizes_are_refused);
+	tcase_add_test(t, zalloc_clears_used_memory);
+	tcase_add_test(t, dup_copies_any_bytes);
+	tcase_add_test(t, printf_takes_any_length);
+	tcase_add_test(t, reset_starts_again);
+	tcase_add_test(t, destroy_accepts_null);
+	tcase_set_timeout(t, 60);
+
+	Suite *suite = suite_create("arena");
+	suite_add_tcase(suite, t);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
