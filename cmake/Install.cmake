@@ -34,7 +34,9 @@ function(install_existing destination)
   endforeach()
 endfunction()
 
-install_existing(${CMAKE_INSTALL_DOCDIR} LICENSE README.md)
+install_existing(${CMAKE_INSTALL_DOCDIR} LICENSE README.md CHANGELOG.md)
+install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs FILES_MATCHING PATTERN "*.md")
+install(DIRECTORY etc/tutorial DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 install_existing(${CMAKE_INSTALL_DOCDIR}/examples
   etc/warren.cfg etc/warren-minimal.cfg etc/quickstart.cfg)
 install_existing(${CMAKE_INSTALL_MANDIR}/man1 docs/warren.1)

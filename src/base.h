@@ -23,8 +23,8 @@
 __attribute__((noreturn)) void base_check_failed(const char *what, const char *file, int line);
 
 /*
- * A run of bytes that somebody else owns: not terminated, may hold any byte. `data` may be NULL only
- * where `len` is 0.
+ * A run of bytes that somebody else owns: not terminated, may hold any byte. `data` may be NULL
+ * only where `len` is 0.
  */
 struct bytes {
 	const char *data;
@@ -43,12 +43,13 @@ void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
 char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2) __attribute__((malloc, returns_nonnull));
 
-/* Exit codes of the programs, from BSD's sysexits where there is one (DESIGN.md, "The programs"). */
+/* Exit codes of the programs, from BSD's sysexits where there is one (DESIGN.md, "The programs").
+ */
 enum exit_code {
 	EXIT_OK = 0,
 	EXIT_USAGE = 64,
-	EXIT_UNROUTABLE = 65,   /* warren publish: no queue took the message */
-	EXIT_UNAVAILABLE = 69,  /* broker unreachable */
+	EXIT_UNROUTABLE = 65,  /* warren publish: no queue took the message */
+	EXIT_UNAVAILABLE = 69, /* broker unreachable */
 	EXIT_INTERNAL = 70,
 	EXIT_OS = 71,           /* fork, mmap, memory */
 	EXIT_CANT_CREATE = 73,  /* socket, pid file */

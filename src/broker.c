@@ -39,7 +39,7 @@
 enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
 	FRAME_OVERHEAD = 8,
-	FIELDS_MAX = 1024, /* entries of all tables of one message together */
+	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
 
 /* Where a channel number stands. */
@@ -52,7 +52,8 @@ enum channel_state {
 
 /* A message whose header and body frames are still coming in. */
 struct assembly {
-	enum event_kind kind; /* EV_DELIVERY, EV_GOT, EV_RETURNED; EV_NONE: no message is under way */
+	enum event_kind
+	    kind; /* EV_DELIVERY, EV_GOT, EV_RETURNED; EV_NONE: no message is under way */
 	bool has_header;
 	uint64_t tag;
 	uint32_t messages;
@@ -148,7 +149,8 @@ static void copy_text(char *out, size_t size, amqp_bytes_t text)
 }
 
 PRINTF_LIKE(4, 5)
-static void fail(struct broker_error *error, enum broker_fault fault, int code, const char *fmt, ...)
+static void fail(
+    struct broker_error *error, enum broker_fault fault, int code, const char *fmt, ...)
 {
 	va_list args;
 	va_start(args, fmt);
@@ -175,7 +177,8 @@ static void lose_by_status(struct broker *broker, int status)
 	else if (status == AMQP_STATUS_NO_MEMORY)
 		fault = FAULT_MEMORY;
 	else if (status == AMQP_STATUS_BAD_AMQP_DATA || status == AMQP_STATUS_UNKNOWN_CLASS ||
-	    status == AMQP_STATUS_UNKNOWN_METHOD || status == AMQP_STATUS_INCOMPATIBLE_AMQP_VERSION)
+		 status == AMQP_STATUS_UNKNOWN_METHOD ||
+		 status == AMQP_STATUS_INCOMPATIBLE_AMQP_VERSION)
 		fault = FAULT_PROTOCOL;
 	lose(broker, fault, 0, amqp_error_string2(status));
 }
@@ -240,8 +243,8 @@ static bool check_ip_by_openssl(amqp_socket_t *socket, SSL_CTX *ctx, const char 
 	return X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(ctx), ip) == 1;
 }
 
-static bool load_client_certificate(amqp_socket_t *socket, const struct conf_tls *tls,
-    struct broker_error *error)
+static bool load_client_certificate(
+    amqp_socket_t *socket, const struct conf_tls *tls, struct broker_error *error)
 {
 	if (!tls->cert_file)
 		return true;
@@ -257,8 +260,8 @@ static bool load_client_certificate(amqp_socket_t *socket, const struct conf_tls
 		free(password);
 	}
 	if (amqp_ssl_socket_set_key(socket, tls->cert_file, tls->key_file) != AMQP_STATUS_OK) {
-		fail(error, FAULT_FILE, 0, "certificate %s with key %s cannot be used", tls->cert_file,
-		    tls->key_file);
+		fail(error, FAULT_FILE, 0, "certificate %s with key %s cannot be used",
+		    tls->cert_file, tls->key_file);
 		return false;
 	}
 	return true;
@@ -284,7 +287,8 @@ static bool set_up_tls(amqp_socket_t *socket, const struct conf_broker *conf, co
 		return false;
 	amqp_ssl_socket_set_verify_peer(socket, tls->verify);
 	amqp_ssl_socket_set_verify_hostname(socket, tls->verify);
-	if (tls->verify && is_ip_address(url->host) && !check_ip_by_openssl(socket, ctx, url->host)) {
+	if (tls->verify && is_ip_address(url->host) &&
+	    !check_ip_by_openssl(socket, ctx, url->host)) {
 		fail(error, FAULT_TLS, 0, "address %s cannot be verified", url->host);
 		return false;
 	}
@@ -298,28 +302,33 @@ static void fail_connect(struct broker_error *error, int status, const struct ur
 		fail(error, FAULT_DNS, 0, "host name %s has no address", url->host);
 		break;
 	case AMQP_STATUS_TIMEOUT:
-		fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host, url->port);
+		fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host,
+		    url->port);
 		break;
 	case AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED:
 		fail(error, FAULT_TLS, 0, "the certificate is not for host name %s", url->host);
 		break;
 	case AMQP_STATUS_SSL_PEER_VERIFY_FAILED:
-		fail(error, FAULT_TLS, 0, "the certificate of %s is not trusted (authority, dates or address)",
+		fail(error, FAULT_TLS, 0,
+		    "the certificate of %s is not trusted (authority, dates or address)",
 		    url->host);
 		break;
 	case AMQP_STATUS_SSL_CONNECTION_FAILED:
 	case AMQP_STATUS_SSL_ERROR:
-		fail(error, FAULT_TLS, 0, "TLS handshake with %s port %d failed", url->host, url->port);
+		fail(error, FAULT_TLS, 0, "TLS handshake with %s port %d failed", url->host,
+		    url->port);
 		break;
 	default:
-		/* The library keeps the system's word for what went wrong to itself, but not from errno. */
+		/* The library keeps the system's word for what went wrong to itself, but not from
+		 * errno. */
 		fail(error, FAULT_CONNECT, 0, "%s port %d: %s", url->host, url->port,
-		    status == AMQP_STATUS_SOCKET_ERROR && errno ? strerror(errno) : amqp_error_string2(status));
+		    status == AMQP_STATUS_SOCKET_ERROR && errno ? strerror(errno)
+								: amqp_error_string2(status));
 	}
 }
 
-static bool open_socket(struct broker *broker, const struct conf_broker *conf, const struct url *url,
-    int64_t deadline, struct broker_error *error)
+static bool open_socket(struct broker *broker, const struct conf_broker *conf,
+    const struct url *url, int64_t deadline, struct broker_error *error)
 {
 	amqp_socket_t *socket =
 	    url->tls ? amqp_ssl_socket_new(broker->amqp) : amqp_tcp_socket_new(broker->amqp);
@@ -336,7 +345,8 @@ static bool open_socket(struct broker *broker, const struct conf_broker *conf, c
 		fail_connect(error, status, url);
 		return false;
 	}
-	/* Bytes that nobody acknowledges end the connection as soon as silence would (FAULTS.md B5). */
+	/* Bytes that nobody acknowledges end the connection as soon as silence would (FAULTS.md
+	 * B5). */
 	unsigned ms = (unsigned)(2 * conf->heartbeat_ns / NS_PER_MS);
 	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	return true;
@@ -374,10 +384,12 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 		fail(error, FAULT_TIMEOUT, 0, "%s port %d accepts, but does not speak AMQP in time",
 		    url->host, url->port);
 	else if (status == AMQP_STATUS_CONNECTION_CLOSED || status == AMQP_STATUS_SOCKET_ERROR)
-		fail(error, FAULT_PROTOCOL, 0, "%s port %d closed the connection during the AMQP handshake",
-		    url->host, url->port);
+		fail(error, FAULT_PROTOCOL, 0,
+		    "%s port %d closed the connection during the AMQP handshake", url->host,
+		    url->port);
 	else
-		fail(error, FAULT_PROTOCOL, 0, "AMQP handshake with %s port %d: %s", url->host, url->port,
+		fail(error, FAULT_PROTOCOL, 0, "AMQP handshake with %s port %d: %s", url->host,
+		    url->port,
 		    reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION ? amqp_error_string2(status)
 									: "unexpected answer");
 }
@@ -405,19 +417,23 @@ static bool log_in(struct broker *broker, const struct conf_broker *conf, const 
 
 	char why[BROKER_TEXT_MAX];
 	char *secret = NULL;
-	if (conf->password_file && !(secret = conf_read_password(conf->password_file, why, sizeof(why)))) {
+	if (conf->password_file &&
+	    !(secret = conf_read_password(conf->password_file, why, sizeof(why)))) {
 		fail(error, FAULT_FILE, 0, "%s", why);
 		return false;
 	}
 	struct timeval left = to_timeval(deadline - clock_mono_ns());
 	(void)amqp_set_handshake_timeout(broker->amqp, &left);
 	int heartbeat = (int)(conf->heartbeat_ns / NS_PER_S);
-	amqp_rpc_reply_t reply = conf->auth == AUTH_EXTERNAL
-	    /* RabbitMQ maps the certificate and ignores the identity, but the library wants one. */
-	    ? amqp_login_with_properties(broker->amqp, url->vhost, 0, FRAME_MAX, heartbeat, &properties,
-		  AMQP_SASL_METHOD_EXTERNAL, url->user)
-	    : amqp_login_with_properties(broker->amqp, url->vhost, 0, FRAME_MAX, heartbeat, &properties,
-		  AMQP_SASL_METHOD_PLAIN, url->user, secret ? secret : url->password);
+	amqp_rpc_reply_t reply =
+	    conf->auth == AUTH_EXTERNAL
+		/* RabbitMQ maps the certificate and ignores the identity, but the library wants
+		   one. */
+		? amqp_login_with_properties(broker->amqp, url->vhost, 0, FRAME_MAX, heartbeat,
+		      &properties, AMQP_SASL_METHOD_EXTERNAL, url->user)
+		: amqp_login_with_properties(broker->amqp, url->vhost, 0, FRAME_MAX, heartbeat,
+		      &properties, AMQP_SASL_METHOD_PLAIN, url->user,
+		      secret ? secret : url->password);
 	if (secret) {
 		explicit_bzero(secret, strlen(secret));
 		free(secret);
@@ -524,7 +540,8 @@ struct walk {
 };
 
 static bool take_table(struct walk *walk, const amqp_table_t *in, struct table *out, int depth);
-static bool take_value(struct walk *walk, const amqp_field_value_t *in, struct value *out, int depth);
+static bool take_value(
+    struct walk *walk, const amqp_field_value_t *in, struct value *out, int depth);
 
 static bool flawed(struct walk *walk, enum msg_flaw flaw)
 {
@@ -536,17 +553,26 @@ static bool take_bytes(struct walk *walk, amqp_bytes_t in, struct bytes *out)
 {
 	bool ok = true;
 	walk->size += in.len;
-	if (walk->size > MSG_HEADERS_MAX)
+	if (walk->size > MSG_HEADERS_MAX + MSG_HEADERS_ROOM)
 		return flawed(walk, MSG_HEADERS_LARGE);
 	*out = keep(walk->arena, in, &ok);
 	walk->no_memory = walk->no_memory || !ok;
 	return ok;
 }
 
+/* Counted before anything is allocated for them. */
+static bool fields_fit(struct walk *walk, int n)
+{
+	walk->fields += (size_t)n;
+	return walk->fields <= FIELDS_MAX || flawed(walk, MSG_HEADERS_LARGE);
+}
+
 static bool take_array(struct walk *walk, const amqp_array_t *in, struct value *out, int depth)
 {
 	out->kind = VALUE_ARRAY;
 	out->array.n = 0;
+	if (!fields_fit(walk, in->num_entries))
+		return false;
 	out->array.items = arena_zalloc(walk->arena, (size_t)in->num_entries, sizeof(struct value));
 	if (!out->array.items) {
 		walk->no_memory = true;
@@ -568,13 +594,14 @@ static void take_unsigned(struct value *out, uint64_t n, uint8_t width)
 	*out = (struct value){ .kind = VALUE_UINT, .width = width, .natural = n };
 }
 
-static bool take_value(struct walk *walk, const amqp_field_value_t *in, struct value *out, int depth)
+static bool take_value(
+    struct walk *walk, const amqp_field_value_t *in, struct value *out, int depth)
 {
 	*out = (struct value){ .kind = VALUE_VOID };
 	walk->size += 9;
 	if (depth > MSG_DEPTH_MAX)
 		return flawed(walk, MSG_HEADERS_DEEP);
-	if (++walk->fields > FIELDS_MAX || walk->size > MSG_HEADERS_MAX)
+	if (walk->size > MSG_HEADERS_MAX + MSG_HEADERS_ROOM)
 		return flawed(walk, MSG_HEADERS_LARGE);
 	switch (in->kind) {
 	case AMQP_FIELD_KIND_VOID:
@@ -607,7 +634,9 @@ static bool take_value(struct walk *walk, const amqp_field_value_t *in, struct v
 		take_unsigned(out, in->value.u64, 8);
 		return true;
 	case AMQP_FIELD_KIND_F32:
-		*out = (struct value){ .kind = VALUE_DOUBLE, .width = 4, .real = (double)in->value.f32 };
+		*out = (struct value){
+			.kind = VALUE_DOUBLE, .width = 4, .real = (double)in->value.f32
+		};
 		return true;
 	case AMQP_FIELD_KIND_F64:
 		*out = (struct value){ .kind = VALUE_DOUBLE, .width = 8, .real = in->value.f64 };
@@ -639,6 +668,8 @@ static bool take_value(struct walk *walk, const amqp_field_value_t *in, struct v
 static bool take_table(struct walk *walk, const amqp_table_t *in, struct table *out, int depth)
 {
 	out->n = 0;
+	if (!fields_fit(walk, in->num_entries))
+		return false;
 	out->fields = arena_zalloc(walk->arena, (size_t)in->num_entries, sizeof(struct field));
 	if (!out->fields) {
 		walk->no_memory = true;
@@ -655,12 +686,25 @@ static bool take_table(struct walk *walk, const amqp_table_t *in, struct table *
 	return true;
 }
 
+/* What the publisher is answerable for: a message must not grow over the limit by being retried. */
+static size_t size_of_own(const struct table *table)
+{
+	size_t size = 0;
+	for (size_t i = 0; i < table->n; i++) {
+		const struct table one = { &table->fields[i], 1 };
+		if (!copy_drops_header(one.fields[0].key))
+			size += copy_table_size(&one);
+	}
+	return size;
+}
+
 /* Where the headers cannot be kept, the message goes on without them, marked. */
 static bool take_headers(struct arena *arena, const amqp_table_t *in, struct msg *msg)
 {
 	struct walk walk = { .arena = arena, .flaw = MSG_SOUND };
 	struct table table;
-	if (take_table(&walk, in, &table, 1)) {
+	if (take_table(&walk, in, &table, 1) &&
+	    (size_of_own(&table) <= MSG_HEADERS_MAX || flawed(&walk, MSG_HEADERS_LARGE))) {
 		msg->props.headers = table;
 		msg->props.present |= PROP_HEADERS;
 		return true;
@@ -675,9 +719,11 @@ static const struct text_prop {
 	amqp_flags_t theirs;
 	size_t our_offset, their_offset;
 } text_props[] = {
-#define TEXT_PROP(NAME, name)                                                                              \
-	{ PROP_##NAME, AMQP_BASIC_##NAME##_FLAG, offsetof(struct props, name),                             \
-		offsetof(amqp_basic_properties_t, name) }
+#define TEXT_PROP(NAME, name)                                                                      \
+	{                                                                                          \
+		PROP_##NAME, AMQP_BASIC_##NAME##_FLAG, offsetof(struct props, name),               \
+		    offsetof(amqp_basic_properties_t, name)                                        \
+	}
 	TEXT_PROP(CONTENT_TYPE, content_type),
 	TEXT_PROP(CONTENT_ENCODING, content_encoding),
 	TEXT_PROP(CORRELATION_ID, correlation_id),
@@ -744,7 +790,8 @@ static bool start_message(struct broker *broker, struct channel *ch, enum event_
 {
 	struct assembly *a = &ch->assembly;
 	if (a->kind != EV_NONE) {
-		lose(broker, FAULT_PROTOCOL, 0, "a message began before the one before it was complete");
+		lose(broker, FAULT_PROTOCOL, 0,
+		    "a message began before the one before it was complete");
 		return false;
 	}
 	bool ok = true;
@@ -816,8 +863,8 @@ static bool finish_message(struct channel *ch, struct event *event)
 	return true;
 }
 
-static void read_header(struct broker *broker, struct channel *ch, const amqp_frame_t *frame,
-    struct event *event)
+static void read_header(
+    struct broker *broker, struct channel *ch, const amqp_frame_t *frame, struct event *event)
 {
 	struct assembly *a = &ch->assembly;
 	if (a->kind == EV_NONE || a->has_header ||
@@ -839,8 +886,8 @@ static void read_header(struct broker *broker, struct channel *ch, const amqp_fr
 	(void)finish_message(ch, event);
 }
 
-static void read_body(struct broker *broker, struct channel *ch, const amqp_frame_t *frame,
-    struct event *event)
+static void read_body(
+    struct broker *broker, struct channel *ch, const amqp_frame_t *frame, struct event *event)
 {
 	struct assembly *a = &ch->assembly;
 	amqp_bytes_t part = frame->payload.body_fragment;
@@ -876,7 +923,8 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	if (was == CHANNEL_FREE || was == CHANNEL_OPENING)
 		return; /* a stale copy of one that was answered before */
 	amqp_channel_close_ok_t ok = { 0 };
-	int status = amqp_send_method(broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
+	int status = amqp_send_method(
+	    broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
 	if (status != AMQP_STATUS_OK) {
 		lose_by_status(broker, status);
 		return;
@@ -889,8 +937,8 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	copy_text(event->text, sizeof(event->text), close->reply_text);
 }
 
-static void read_connection_method(struct broker *broker, const amqp_method_t *method,
-    struct event *event)
+static void read_connection_method(
+    struct broker *broker, const amqp_method_t *method, struct event *event)
 {
 	if (method->id == AMQP_CONNECTION_CLOSE_METHOD) {
 		const amqp_connection_close_t *close = method->decoded;
@@ -910,8 +958,8 @@ static void read_connection_method(struct broker *broker, const amqp_method_t *m
 	}
 }
 
-static void read_basic_method(struct broker *broker, struct channel *ch, const amqp_method_t *method,
-    struct event *event)
+static void read_basic_method(
+    struct broker *broker, struct channel *ch, const amqp_method_t *method, struct event *event)
 {
 	struct assembly *a = &ch->assembly;
 	switch (method->id) {
@@ -971,8 +1019,8 @@ static void read_basic_method(struct broker *broker, struct channel *ch, const a
 	}
 }
 
-static void read_channel_method(struct broker *broker, unsigned number, const amqp_method_t *method,
-    struct event *event)
+static void read_channel_method(
+    struct broker *broker, unsigned number, const amqp_method_t *method, struct event *event)
 {
 	struct channel *ch = find_channel(broker, number);
 	if (!ch) {
@@ -1025,8 +1073,11 @@ static void read_channel_method(struct broker *broker, unsigned number, const am
 		break;
 	}
 	case AMQP_CHANNEL_FLOW_METHOD: {
-		amqp_channel_flow_ok_t ok = { .active = ((amqp_channel_flow_t *)method->decoded)->active };
-		int status = amqp_send_method(broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_FLOW_OK_METHOD, &ok);
+		amqp_channel_flow_ok_t ok = {
+			.active = ((amqp_channel_flow_t *)method->decoded)->active
+		};
+		int status = amqp_send_method(
+		    broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_FLOW_OK_METHOD, &ok);
 		if (status != AMQP_STATUS_OK)
 			lose_by_status(broker, status);
 		break;
@@ -1117,7 +1168,8 @@ static bool sent(struct broker *broker, int status)
 	return false;
 }
 
-static bool send_method(struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
+static bool send_method(
+    struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
 {
 	if (broker->lost)
 		return false;
@@ -1131,7 +1183,8 @@ static bool is_open(struct broker *broker, unsigned channel)
 	return ch && ch->state == CHANNEL_OPEN;
 }
 
-static bool send_if_open(struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
+static bool send_if_open(
+    struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
 {
 	if (broker->lost)
 		return false;
@@ -1173,7 +1226,8 @@ bool broker_close_channel(struct broker *broker, unsigned channel)
 {
 	struct channel *ch = find_channel(broker, channel);
 	CHECK(ch && ch->state == CHANNEL_OPEN);
-	amqp_channel_close_t m = { .reply_code = AMQP_REPLY_SUCCESS, .reply_text = amqp_empty_bytes };
+	amqp_channel_close_t m = { .reply_code = AMQP_REPLY_SUCCESS,
+		.reply_text = amqp_empty_bytes };
 	if (!send_method(broker, channel, AMQP_CHANNEL_CLOSE_METHOD, &m))
 		return false;
 	ch->state = CHANNEL_CLOSING;
@@ -1209,7 +1263,8 @@ bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	/* Also the last word on a connection that can no longer be read (FACTS.md 1.8). */
 	if (broker->lost && broker->error.fault == FAULT_UNREADABLE)
-		return amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) == AMQP_STATUS_OK;
+		return amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) ==
+		       AMQP_STATUS_OK;
 	amqp_basic_reject_t m = { .delivery_tag = tag };
 	return send_if_open(broker, channel, AMQP_BASIC_REJECT_METHOD, &m);
 }
@@ -1424,13 +1479,14 @@ static bool keys_fit(const struct table *table, int depth)
 	return true;
 }
 
-/* A publish that fails half-way to be encoded poisons the connection, so all of it is checked before
- * (FACTS.md 1.4). */
+/* A publish that fails half-way to be encoded poisons the connection, so all of it is checked
+ * before (FACTS.md 1.4). */
 static bool can_encode(const struct outgoing *out, char *why, size_t size)
 {
 	static const char *const names[] = { "content_type", "content_encoding", "correlation_id",
 		"reply_to", "expiration", "message_id", "type", "user_id", "app_id", "cluster_id" };
-	_Static_assert(ARRAY_LEN(names) == ARRAY_LEN(text_props), "one name for each text property");
+	_Static_assert(
+	    ARRAY_LEN(names) == ARRAY_LEN(text_props), "one name for each text property");
 	if (too_long(out->exchange, "exchange", why, size) ||
 	    too_long(out->routing_key, "routing key", why, size))
 		return false;
@@ -1442,15 +1498,18 @@ static bool can_encode(const struct outgoing *out, char *why, size_t size)
 	}
 	if (!(out->props.present & PROP_HEADERS))
 		return true;
-	if (copy_table_size(&out->props.headers) > FRAME_MAX - 4096 || !keys_fit(&out->props.headers, 1)) {
+	if (copy_table_size(&out->props.headers) > FRAME_MAX - 4096 ||
+	    !keys_fit(&out->props.headers, 1)) {
 		if (why)
-			(void)snprintf(why, size, "headers are too large, too deep or have a key over 255 bytes");
+			(void)snprintf(why, size,
+			    "headers are too large, too deep or have a key over 255 bytes");
 		return false;
 	}
 	return true;
 }
 
-static bool give_properties(struct arena *arena, const struct props *in, amqp_basic_properties_t *out)
+static bool give_properties(
+    struct arena *arena, const struct props *in, amqp_basic_properties_t *out)
 {
 	for (size_t i = 0; i < ARRAY_LEN(text_props); i++) {
 		const struct text_prop *p = &text_props[i];
@@ -1481,8 +1540,8 @@ static bool give_properties(struct arena *arena, const struct props *in, amqp_ba
 	return true;
 }
 
-enum publish_sent broker_publish(struct broker *broker, unsigned channel, const struct outgoing *message,
-    bool mandatory, char *why, size_t why_size)
+enum publish_sent broker_publish(struct broker *broker, unsigned channel,
+    const struct outgoing *message, bool mandatory, char *why, size_t why_size)
 {
 	if (!can_encode(message, why, why_size))
 		return SENT_NOTHING;
@@ -1494,11 +1553,13 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel, const 
 		lose(broker, FAULT_MEMORY, 0, "out of memory");
 		return SENT_LOST;
 	}
-	int status = amqp_basic_publish(broker->amqp, (amqp_channel_t)channel, to_amqp(message->exchange),
-	    to_amqp(message->routing_key), mandatory, 0, &props, to_amqp(message->body));
+	int status =
+	    amqp_basic_publish(broker->amqp, (amqp_channel_t)channel, to_amqp(message->exchange),
+		to_amqp(message->routing_key), mandatory, 0, &props, to_amqp(message->body));
 	if (!sent(broker, status))
 		return SENT_LOST;
-	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence (FACTS.md 1.4). */
+	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence (FACTS.md 1.4).
+	 */
 	size_t part = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;
 	if (message->body.len > 0 && message->body.len % part == 0 && !broker_heartbeat(broker))
 		return SENT_LOST;

@@ -5,9 +5,10 @@
  * wrappers are never used once a connection is up, because they drop and hide frames. Methods are
  * sent without waiting, and what the broker says comes back as events, one channel's order kept.
  *
- * A connection belongs to one thread at a time; the caller sees to it (conn.h). Any thread that calls
- * broker_read needs a stack of 8 MiB: rabbitmq-c before 0.14 decodes nested headers by recursion.
- * Every send may block while the broker does not read; broker_shutdown from another thread ends it.
+ * A connection belongs to one thread at a time; the caller sees to it (conn.h). Any thread that
+ * calls broker_read needs a stack of 8 MiB: rabbitmq-c before 0.14 decodes nested headers by
+ * recursion. Every send may block while the broker does not read; broker_shutdown from another
+ * thread ends it.
  */
 #ifndef WARREN_BROKER_H
 #define WARREN_BROKER_H
@@ -20,24 +21,25 @@ enum { BROKER_STACK_SIZE = 8 * 1024 * 1024, BROKER_TEXT_MAX = 256, BROKER_NAME_M
 
 enum broker_fault {
 	FAULT_NONE,
-	FAULT_DNS,       /* the host name has no address */
-	FAULT_CONNECT,   /* nobody listens, or no way there */
-	FAULT_TIMEOUT,   /* connecting or the handshake took too long */
-	FAULT_TLS,       /* certificate, host name, protocol version */
-	FAULT_AUTH,      /* 403: the broker does not take these credentials */
-	FAULT_VHOST,     /* 530: no such virtual host, or not for this user */
-	FAULT_FILE,      /* a certificate, key or password file of ours cannot be used */
-	FAULT_LOST,      /* the broker or the network closed the connection */
-	FAULT_HEARTBEAT, /* nothing was heard for two heartbeat intervals */
-	FAULT_CLOSED,    /* the broker closed the connection and said why: code and text */
-	FAULT_PROTOCOL,  /* what came is not AMQP as we know it */
-	FAULT_UNREADABLE, /* a message whose headers the library cannot decode; event.unreadable_* tell */
+	FAULT_DNS,        /* the host name has no address */
+	FAULT_CONNECT,    /* nobody listens, or no way there */
+	FAULT_TIMEOUT,    /* connecting or the handshake took too long */
+	FAULT_TLS,        /* certificate, host name, protocol version */
+	FAULT_AUTH,       /* 403: the broker does not take these credentials */
+	FAULT_VHOST,      /* 530: no such virtual host, or not for this user */
+	FAULT_FILE,       /* a certificate, key or password file of ours cannot be used */
+	FAULT_LOST,       /* the broker or the network closed the connection */
+	FAULT_HEARTBEAT,  /* nothing was heard for two heartbeat intervals */
+	FAULT_CLOSED,     /* the broker closed the connection and said why: code and text */
+	FAULT_PROTOCOL,   /* what came is not AMQP as we know it */
+	FAULT_UNREADABLE, /* a message whose headers the library cannot decode; event.unreadable_*
+			     tell */
 	FAULT_MEMORY,
 };
 
 struct broker_error {
 	enum broker_fault fault;
-	int code; /* AMQP reply code, 0 none */
+	int code;                   /* AMQP reply code, 0 none */
 	char text[BROKER_TEXT_MAX]; /* for people; the broker's words are not yet escaped */
 	/* FAULT_UNREADABLE: whose delivery it was. */
 	unsigned channel;
@@ -48,28 +50,29 @@ struct broker_error {
 const char *broker_fault_word(enum broker_fault fault);
 
 enum event_kind {
-	EV_NONE, /* nothing more to read now */
-	EV_LOST, /* the connection is dead; broker_last_error says why */
-	EV_OPENED,          /* channel */
-	EV_CLOSED_BY_BROKER, /* channel, code, text: answered already; the number may be opened again */
-	EV_CLOSED,          /* channel: our channel.close was answered */
+	EV_NONE,             /* nothing more to read now */
+	EV_LOST,             /* the connection is dead; broker_last_error says why */
+	EV_OPENED,           /* channel */
+	EV_CLOSED_BY_BROKER, /* channel, code, text: answered already; the number may be opened
+				again */
+	EV_CLOSED,           /* channel: our channel.close was answered */
 	EV_QOS_OK,
-	EV_CONSUMING,       /* consume-ok; name = consumer tag */
-	EV_CANCELLED,       /* the broker cancelled the consumer: close the channel and build it anew */
-	EV_CANCEL_OK,       /* our basic.cancel was answered */
-	EV_DELIVERY,        /* arena, msg, tag: the receiver owns them */
-	EV_RETURNED,        /* a mandatory message had no queue; its confirm follows. code, text */
-	EV_CONFIRMING,      /* confirm.select-ok */
-	EV_CONFIRMED,       /* tag, multiple */
-	EV_REFUSED,         /* tag, multiple: basic.nack from the broker */
+	EV_CONSUMING,  /* consume-ok; name = consumer tag */
+	EV_CANCELLED,  /* the broker cancelled the consumer: close the channel and build it anew */
+	EV_CANCEL_OK,  /* our basic.cancel was answered */
+	EV_DELIVERY,   /* arena, msg, tag: the receiver owns them */
+	EV_RETURNED,   /* a mandatory message had no queue; its confirm follows. code, text */
+	EV_CONFIRMING, /* confirm.select-ok */
+	EV_CONFIRMED,  /* tag, multiple */
+	EV_REFUSED,    /* tag, multiple: basic.nack from the broker */
 	EV_EXCHANGE_OK,
-	EV_QUEUE_OK,        /* name, messages, consumers */
+	EV_QUEUE_OK, /* name, messages, consumers */
 	EV_BIND_OK,
-	EV_BLOCKED,         /* text: the broker's alarm; it reads no more from this connection */
+	EV_BLOCKED, /* text: the broker's alarm; it reads no more from this connection */
 	EV_UNBLOCKED,
-	EV_GOT,             /* basic.get-ok: as EV_DELIVERY, messages = how many are left */
+	EV_GOT, /* basic.get-ok: as EV_DELIVERY, messages = how many are left */
 	EV_GET_EMPTY,
-	EV_PURGED,          /* queue.purge-ok or delete-ok: messages */
+	EV_PURGED, /* queue.purge-ok or delete-ok: messages */
 };
 
 struct event {
@@ -96,7 +99,8 @@ struct broker;
 struct broker *broker_connect(const struct conf_broker *conf, size_t url, const char *name,
     int64_t max_message, struct broker_error *error) MUST_CHECK;
 
-/* Says goodbye if the connection still stands (waits at most `wait_ms` for the answer) and frees it. */
+/* Says goodbye if the connection still stands (waits at most `wait_ms` for the answer) and frees
+ * it. */
 void broker_destroy(struct broker *broker, int wait_ms);
 
 int broker_fd(const struct broker *broker);
@@ -106,9 +110,9 @@ int broker_fd(const struct broker *broker);
 void broker_shutdown(int fd);
 
 /*
- * One step without blocking: sends a heartbeat if one is due, reads what is there, and fills `event`.
- * Call until EV_NONE before waiting on broker_fd, or messages that are already in memory would wait.
- * After EV_LOST only broker_destroy makes sense.
+ * One step without blocking: sends a heartbeat if one is due, reads what is there, and fills
+ * `event`. Call until EV_NONE before waiting on broker_fd, or messages that are already in memory
+ * would wait. After EV_LOST only broker_destroy makes sense.
  */
 void broker_read(struct broker *broker, struct event *event);
 
@@ -150,20 +154,22 @@ struct consume {
 	bool no_ack, exclusive;
 	int priority; /* 0: not sent */
 };
-bool broker_consume(struct broker *broker, unsigned channel, const struct consume *consume) MUST_CHECK;
+bool broker_consume(
+    struct broker *broker, unsigned channel, const struct consume *consume) MUST_CHECK;
 
 struct step; /* topology.h */
 bool broker_declare(struct broker *broker, unsigned channel, const struct step *step) MUST_CHECK;
 
 enum publish_sent {
 	SENT,         /* it counts: the channel's next confirm number is its own */
-	SENT_NOTHING, /* the message cannot be encoded; nothing went out; `why` says what is wrong */
+	SENT_NOTHING, /* the message cannot be encoded; nothing went out; `why` says what is wrong
+		       */
 	SENT_LOST,    /* the connection is lost; whether the broker has it is unknown */
 };
 
 /* Publishes with the mandatory flag as given. `why` may be NULL. */
-enum publish_sent broker_publish(struct broker *broker, unsigned channel, const struct outgoing *message,
-    bool mandatory, char *why, size_t why_size) MUST_CHECK;
+enum publish_sent broker_publish(struct broker *broker, unsigned channel,
+    const struct outgoing *message, bool mandatory, char *why, size_t why_size) MUST_CHECK;
 
 /* Call once per process before the first connection and before any thread. */
 void broker_init(void);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,9 +61,29 @@ static void clean_environment(void)
 		unsetenv(ours[i]);
 }
 
+/*
+ * The kernel's link leads to the very file that we run, also where another was put in its place.
+ * Its name is better only for valgrind, where the link leads to valgrind itself.
+ */
+static const char *own_path(char *name, size_t size)
+{
+	static const char link[] = "/proc/self/exe";
+	int fd = open(link, O_RDONLY | O_CLOEXEC);
+	ssize_t len = readlink(link, name, size - 1);
+	struct stat ours, named;
+
+	if (fd < 0 || len <= 0)
+		return link;
+	name[len] = '\0';
+	if (fstat(fd, &ours) != 0 || stat(name, &named) != 0 || ours.st_ino != named.st_ino ||
+	    ours.st_dev != named.st_dev)
+		return link;
+	return name;
+}
+
 static void exec_self(const struct child_order *order)
 {
-	char number[16], generation[16];
+	char number[16], generation[16], name[PATH_MAX];
 	char *path = (char *)(uintptr_t)order->path; /* execv promises not to write to it */
 	char *worker[] = { (char[]){ "warrend" }, (char[]){ "--" CHILD_WORKER_OPTION }, number,
 		(char[]){ "--generation" }, generation, (char[]){ "-c" }, path, NULL };
@@ -71,7 +92,7 @@ static void exec_self(const struct child_order *order)
 
 	snprintf(number, sizeof(number), "%u", order->number);
 	snprintf(generation, sizeof(generation), "%u", order->generation);
-	execv("/proc/self/exe", order->role == CHILD_WORKER ? worker : check);
+	execv(own_path(name, sizeof(name)), order->role == CHILD_WORKER ? worker : check);
 }
 
 __attribute__((noreturn)) static void become_child(
@@ -181,13 +202,13 @@ bool snapshot_take(struct snapshot *snapshot, const char *path, struct conf_erro
     struct conf_errors *warnings)
 {
 	size_t len;
-	char *text = conf_read_file(path, &len, errors);
+	char *text;
 
 	*snapshot = (struct snapshot){ .fd = -1 };
-	if (!text)
+	snapshot->conf = conf_load_text(path, &text, &len, errors, warnings);
+	if (!snapshot->conf)
 		return false;
-	snapshot->conf = conf_parse(path, text, errors, warnings);
-	if (snapshot->conf && (snapshot->fd = sealed_copy(text, len)) < 0)
+	if ((snapshot->fd = sealed_copy(text, len)) < 0)
 		conf_errors_add(errors, path, 0, "cannot keep a copy: %s", strerror(errno));
 	explicit_bzero(text, len); /* it may hold a password */
 	free(text);

@@ -35,8 +35,8 @@ struct child {
 };
 
 /*
- * fork and exec of /proc/self/exe. False with errno also where the exec failed. The child dies with
- * SIGKILL when we die, until it asks for something else; all its signals are blocked.
+ * fork and exec of /proc/self/exe. False with errno also where the exec failed. The child is sent
+ * SIGKILL when we die, until it asks for something milder; all its signals are blocked.
  */
 bool child_spawn(const struct child_order *order, struct child *child) MUST_CHECK;
 void child_close_ipc(struct child *child);

@@ -14,7 +14,8 @@ int64_t clock_mono_ns(void);
 /* Milliseconds since the epoch, for log stamps and the x-warren-*-at headers. */
 int64_t clock_wall_ms(void);
 
-/* Milliseconds until a monotonic deadline for poll(): 0 when passed, at most `cap_ms`, rounded up. */
+/* Milliseconds until a monotonic deadline for poll(): 0 when passed, at most `cap_ms`, rounded up.
+ */
 int clock_until_ms(int64_t deadline_ns, int cap_ms);
 
 #endif

@@ -408,11 +408,11 @@ static int listen(struct subscribe *s)
 			(void)wait_for(broker_fd(s->broker), POLLIN, s->deadline_ns);
 		}
 	}
-	if (code < 0 && s->count >= 0 && s->taken >= s->count)
-		code = EXIT_OK;
-	if (code < 0 || code == EXIT_TEMPFAIL || s->closed || code == EXIT_OS)
+	bool complete = s->count >= 0 && s->taken >= s->count;
+	bool connected = code <= EXIT_OK || code == EXIT_TEMPFAIL || code == EXIT_OS;
+	if (connected && !complete)
 		give_back(s);
-	return code < 0 ? EXIT_OK : code;
+	return code < 0 || (connected && complete) ? EXIT_OK : code;
 }
 
 /* ---- what must be there ---- */

@@ -14,7 +14,7 @@ struct url {
 	char *host; /* without brackets */
 	int port;
 	char *user, *password, *vhost;
-	char *shown; /* the URL with the password as ***: the only form that may be printed */
+	char *shown;       /* the URL with the password as ***: the only form that may be printed */
 	bool has_password; /* the URL itself named one other than guest:guest */
 };
 
@@ -25,7 +25,7 @@ enum conf_replies { REPLIES_ANY, REPLIES_DIRECT, REPLIES_NONE };
 enum conf_route { ROUTE_TASK, ROUTE_TYPE, ROUTE_ROUTING_KEY, ROUTE_HEADER };
 
 struct conf_tls {
-	char *ca_file; /* NULL: the system's certificate authorities */
+	char *ca_file;              /* NULL: the system's certificate authorities */
 	char *cert_file, *key_file; /* NULL, or both */
 	char *key_password_file;
 	bool verify; /* default true; false is warned about at every start */
@@ -38,8 +38,9 @@ struct conf_broker {
 	enum conf_auth auth;
 	int64_t heartbeat_ns;
 	int64_t connect_timeout_ns; /* TCP, TLS and AMQP handshake together */
+	int64_t reconnect_max_ns;   /* the longest wait between attempts to connect again */
 	int64_t confirm_timeout_ns; /* a publish that is not confirmed by then is published again */
-	char *connection_name; /* NULL: warrend@host */
+	char *connection_name;      /* NULL: warrend@host */
 	struct conf_tls tls;
 };
 
@@ -81,9 +82,10 @@ struct conf_retry {
 };
 
 struct conf_queue {
-	size_t index;  /* its place in conf.queues */
-	char *name;    /* "" = named by the server */
-	char *label;   /* what logs and status call it: the name, or "(exchange)" for a server-named one */
+	size_t index; /* its place in conf.queues */
+	char *name;   /* "" = named by the server */
+	char *label;  /* what logs and status call it: the name, or "(exchange)" for a server-named
+			 one */
 	enum conf_queue_type type;
 	bool durable, exclusive, auto_delete;
 	struct table arguments;
@@ -94,7 +96,7 @@ struct conf_queue {
 	int threads;
 	int prefetch;
 	int priority; /* consumer priority (x-priority), 0 = not sent */
-	bool no_ack; /* ack = "none" */
+	bool no_ack;  /* ack = "none" */
 
 	enum conf_route route;
 	char *task;         /* ROUTE_TASK */
@@ -150,8 +152,8 @@ struct conf_errors {
 	bool refused; /* permissions: exit 77, not 78 */
 };
 
-void conf_errors_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt, ...)
-    PRINTF_LIKE(4, 5);
+void conf_errors_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt,
+    ...) PRINTF_LIKE(4, 5);
 void conf_errors_free(struct conf_errors *errors);
 /* Writes each as `file:line: text` to the stream, escaped, in the order of their lines. */
 void conf_errors_print(const struct conf_errors *errors, void *stream);
@@ -170,10 +172,10 @@ char *conf_read_file(const char *path, size_t *len, struct conf_errors *errors) 
 struct conf *conf_parse(const char *path, const char *text, struct conf_errors *errors,
     struct conf_errors *warnings) MUST_CHECK;
 
-/* conf_read_file and conf_parse; a password in the file that others can read, and password files that
- * warren cannot or others can read, are errors, too. */
-struct conf *conf_load(const char *path, struct conf_errors *errors, struct conf_errors *warnings)
-    MUST_CHECK;
+/* conf_read_file and conf_parse; a password in the file that others can read, and password files
+ * that warren cannot or others can read, are errors, too. */
+struct conf *conf_load(
+    const char *path, struct conf_errors *errors, struct conf_errors *warnings) MUST_CHECK;
 
 /*
  * conf_load that also hands over the text, malloc'ed, so that a worker process can be given exactly
@@ -185,9 +187,10 @@ struct conf *conf_load_text(const char *path, char **text, size_t *len, struct c
 void conf_free(struct conf *conf);
 
 /*
- * True when `path`, opened as fd, and every folder above it belong to root or to us and are writable
- * by nobody else (a sticky folder is fine when the entry below belongs to one of the two). Otherwise
- * false with the offending path and mode in `why`. `secret`: it must not be readable by others either.
+ * True when `path`, opened as fd, and every folder above it belong to root or to us and are
+ * writable by nobody else (a sticky folder is fine when the entry below belongs to one of the two).
+ * Otherwise false with the offending path and mode in `why`. `secret`: it must not be readable by
+ * others either.
  */
 bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t why_size) MUST_CHECK;
 

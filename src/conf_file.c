@@ -21,14 +21,16 @@ enum {
 };
 
 /*
- * Systems that give each user a group of the same name make files writable by it: nobody else is in
- * it, so it opens nothing.
+ * Systems that give each ordinary user a group of the same name make files writable by it: nobody
+ * else is in it, so it opens nothing. What root owns is never made so.
  */
 static bool is_private_group(gid_t gid, uid_t owner)
 {
 	char user_names[NAMES_MAX], group_names[NAMES_MAX];
 	struct passwd user, *found_user = NULL;
 	struct group group, *found_group = NULL;
+	if (owner == 0)
+		return false;
 	if (getpwuid_r(owner, &user, user_names, sizeof(user_names), &found_user) != 0 ||
 	    !found_user ||
 	    getgrgid_r(gid, &group, group_names, sizeof(group_names), &found_group) != 0 ||
@@ -63,7 +65,8 @@ static bool is_ours(const char *path, const struct stat *st, char *why, size_t w
 		return false;
 	}
 	if (is_writable_by_others(st)) {
-		(void)snprintf(why, why_size, "%s (mode %04o) is writable by others", path, mode);
+		(void)snprintf(why, why_size,
+		    "%s (mode %04o) is writable by others; chmod go-w mends it", path, mode);
 		return false;
 	}
 	return true;

@@ -22,7 +22,6 @@ enum {
 };
 
 #define BACKOFF_FIRST_NS (NS_PER_S / 5)
-#define BACKOFF_MAX_NS (30 * NS_PER_S)
 #define STUCK_MIN_NS (30 * NS_PER_S)
 
 struct conn {
@@ -37,9 +36,9 @@ struct conn {
 	bool broken;           /* the keeper is to tear it down */
 	bool leading;          /* somebody has the role of reading */
 	bool hurry, stopping, no_reconnect;
-	struct conn_waiter *followers; /* asleep, the one who came last first */
+	struct conn_waiter *followers;     /* asleep, the one who came last first */
 	const struct conn_waiter *polling; /* the leader's, while it sleeps in poll */
-	int wake_fd; /* eventfd that ends that sleep */
+	int wake_fd;                       /* eventfd that ends that sleep */
 
 	pthread_t keeper;
 	bool keeper_runs;
@@ -90,7 +89,8 @@ void conn_unlock(struct conn *conn)
 
 static struct timespec to_timespec(int64_t ns)
 {
-	return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };
+	return (
+	    struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };
 }
 
 static void sleep_until(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_ns)
@@ -212,8 +212,8 @@ static int poll_timeout_ms(const struct conn *conn, int64_t deadline_ns)
 }
 
 /* Sleeps, without the lock, until the socket or somebody has something for the leader. */
-static void poll_unlocked(struct conn *conn, const struct conn_waiter *waiter, bool reads,
-    int64_t deadline_ns)
+static void poll_unlocked(
+    struct conn *conn, const struct conn_waiter *waiter, bool reads, int64_t deadline_ns)
 {
 	struct pollfd p[] = {
 		{ .fd = reads ? broker_fd(conn->broker) : -1, .events = POLLIN },
@@ -274,16 +274,13 @@ static double random_unit(void)
  * broker that comes back do not come at once. */
 static int64_t next_backoff(struct conn *conn, const struct broker_error *error)
 {
-	bool hopeless = error->fault == FAULT_AUTH || error->fault == FAULT_VHOST ||
-	    error->fault == FAULT_FILE;
-	if (hopeless)
-		conn->backoff_ns = BACKOFF_MAX_NS;
-	else if (conn->backoff_ns == 0)
-		conn->backoff_ns = BACKOFF_FIRST_NS;
-	else if (conn->backoff_ns < BACKOFF_MAX_NS / 2)
-		conn->backoff_ns *= 2;
-	else
-		conn->backoff_ns = BACKOFF_MAX_NS;
+	int64_t max_ns = conn->conf->broker.reconnect_max_ns;
+	/* Credentials and files do not come right in a second. */
+	bool hopeless =
+	    error->fault == FAULT_AUTH || error->fault == FAULT_VHOST || error->fault == FAULT_FILE;
+	conn->backoff_ns = conn->backoff_ns ? conn->backoff_ns * 2 : BACKOFF_FIRST_NS;
+	if (hopeless || conn->backoff_ns > max_ns)
+		conn->backoff_ns = max_ns;
 	return (int64_t)(random_unit() * (double)conn->backoff_ns);
 }
 
@@ -295,18 +292,18 @@ static struct log_field log_code(int code)
 	return field;
 }
 
-static void complain(struct conn *conn, const struct url *url, const struct broker_error *error,
-    int64_t wait_ns)
+static void complain(
+    struct conn *conn, const struct url *url, const struct broker_error *error, int64_t wait_ns)
 {
 	uint64_t silent = 0;
-	(void)snprintf(conn->trouble, sizeof(conn->trouble), "%s: %s", broker_fault_word(error->fault),
-	    error->text);
+	(void)snprintf(conn->trouble, sizeof(conn->trouble), "%s: %s",
+	    broker_fault_word(error->fault), error->text);
 	if (!log_complain(&conn->complaint, &silent))
 		return;
-	log_event(LOG_WARN, error->code == 403 ? "conn.refused" : "conn.retry", L_STR("conn", conn->name),
-	    L_STR("broker", url->shown), L_STR("reason", broker_fault_word(error->fault)),
-	    log_code(error->code), L_STR("text", error->text), L_NS("next_try", wait_ns),
-	    L_INT("silent", silent));
+	log_event(LOG_WARN, error->code == 403 ? "conn.refused" : "conn.retry",
+	    L_STR("conn", conn->name), L_STR("broker", url->shown),
+	    L_STR("reason", broker_fault_word(error->fault)), log_code(error->code),
+	    L_STR("text", error->text), L_NS("next_try", wait_ns), L_INT("silent", silent));
 }
 
 /* One attempt at the next URL. The lock is not held: names resolve and handshakes take as long as
@@ -316,10 +313,11 @@ static struct broker *try_to_connect(struct conn *conn, int64_t *wait_ns)
 	const struct conf_broker *broker_conf = &conn->conf->broker;
 	size_t index = conn->next_url++ % broker_conf->n_urls;
 	struct broker_error error;
-	struct broker *broker = broker_connect(broker_conf, index, conn->client_name,
-	    conn->conf->max_message, &error);
+	struct broker *broker =
+	    broker_connect(broker_conf, index, conn->client_name, conn->conf->max_message, &error);
 	if (!broker) {
-		/* The other URLs are tried at once; only a whole round without success backs off. */
+		/* The other URLs are tried at once; only a whole round without success backs off.
+		 */
 		bool round_over = conn->next_url % broker_conf->n_urls == 0;
 		*wait_ns = round_over ? next_backoff(conn, &error) : 0;
 		conn_lock(conn);
@@ -331,8 +329,8 @@ static struct broker *try_to_connect(struct conn *conn, int64_t *wait_ns)
 	int64_t down_ns = 0;
 	(void)log_healed(&conn->complaint, &down_ns);
 	log_event(LOG_INFO, "conn.up", L_STR("conn", conn->name),
-	    L_STR("broker", broker_conf->urls[index].shown), L_STR("server", broker_product(broker)),
-	    L_NS("after", down_ns));
+	    L_STR("broker", broker_conf->urls[index].shown),
+	    L_STR("server", broker_product(broker)), L_NS("after", down_ns));
 	return broker;
 }
 
@@ -363,9 +361,11 @@ static void tear_down(struct conn *conn)
 	struct broker_error why = *broker_last_error(broker);
 	if (why.fault == FAULT_NONE)
 		why.fault = FAULT_LOST;
-	log_event(LOG_WARN, "conn.lost", L_STR("conn", conn->name), L_STR("reason", broker_fault_word(why.fault)),
-	    log_code(why.code), L_OPT("text", why.text));
-	(void)snprintf(conn->trouble, sizeof(conn->trouble), "%s: %s", broker_fault_word(why.fault), why.text);
+	log_event(LOG_WARN, "conn.lost", L_STR("conn", conn->name),
+	    L_STR("reason", broker_fault_word(why.fault)), log_code(why.code),
+	    L_OPT("text", why.text));
+	(void)snprintf(
+	    conn->trouble, sizeof(conn->trouble), "%s: %s", broker_fault_word(why.fault), why.text);
 	conn->ops->down(conn->owner, &why);
 	conn->broker = NULL;
 	conn->broken = false;
@@ -445,7 +445,8 @@ static void *keeper_main(void *arg)
 
 /* ---- life ---- */
 
-struct conn *conn_create(const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner)
+struct conn *conn_create(
+    const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner)
 {
 	struct conn *conn = xcalloc(1, sizeof(*conn));
 	char host[64] = "";
@@ -484,7 +485,8 @@ bool conn_start(struct conn *conn)
 	return true;
 }
 
-/* A keeper that is stuck in a name look-up is left behind, with all it can reach: the process ends. */
+/* A keeper that is stuck in a name look-up is left behind, with all it can reach: the process ends.
+ */
 static bool join_keeper(struct conn *conn)
 {
 	int64_t deadline_ns = clock_mono_ns() + GOODBYE_MS * NS_PER_MS;
@@ -554,7 +556,8 @@ bool conn_watch(struct conn *conn, int64_t now_ns)
 		broker_shutdown(conn->fd);
 	PTOK(pthread_mutex_unlock(&conn->fd_lock));
 	if (cut)
-		log_event(LOG_ERROR, "conn.stuck", L_STR("conn", conn->name), L_NS("for", now_ns - since));
+		log_event(LOG_ERROR, "conn.stuck", L_STR("conn", conn->name),
+		    L_NS("for", now_ns - since));
 	return cut;
 }
 

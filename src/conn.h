@@ -3,11 +3,12 @@
  * it is lost. Floor 2.
  *
  * The right to touch the connection is the lock, never held while a plugin runs. Reading is a role:
- * of the threads that wait for something, one at a time is the leader and reads for all of them; the
- * others sleep until what they wait for is there, or until they are made leader. So an idle worker
- * thread takes its next delivery off the socket itself, without a hand-over. When nobody waits,
- * because every thread is busy in a task, a keeper thread looks after the connection four times a
- * second: heartbeats never depend on a plugin. The keeper also connects, and connects again.
+ * of the threads that wait for something, one at a time is the leader and reads for all of them;
+ * the others sleep until what they wait for is there, or until they are made leader. So an idle
+ * worker thread takes its next delivery off the socket itself, without a hand-over. When nobody
+ * waits, because every thread is busy in a task, a keeper thread looks after the connection four
+ * times a second: heartbeats never depend on a plugin. The keeper also connects, and connects
+ * again.
  */
 #ifndef WARREN_CONN_H
 #define WARREN_CONN_H
@@ -18,7 +19,8 @@
 
 struct conn;
 
-/* All are called with the lock held, by whichever thread has the role at that moment; none may wait. */
+/* All are called with the lock held, by whichever thread has the role at that moment; none may
+ * wait. */
 struct conn_ops {
 	/* A new connection stands: everything is built from nothing. */
 	void (*up)(void *owner);
@@ -43,8 +45,10 @@ struct conn_waiter {
 void conn_waiter_init(struct conn_waiter *waiter);
 void conn_waiter_fini(struct conn_waiter *waiter);
 
-/* `name` is what logs and the broker call it ("work", "publish"); ops and owner stay the caller's. */
-struct conn *conn_create(const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner);
+/* `name` is what logs and the broker call it ("work", "publish"); ops and owner stay the caller's.
+ */
+struct conn *conn_create(
+    const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner);
 
 /* Starts the keeper, which connects. False with errno when the thread cannot be made. */
 bool conn_start(struct conn *conn) MUST_CHECK;
@@ -62,8 +66,8 @@ struct broker *conn_broker(struct conn *conn);
 void conn_broken(struct conn *conn);
 
 /*
- * Waits, lock held on entry and return, until `waiter` is ready or the monotonic deadline has passed;
- * true when ready. Meanwhile the caller may be the one who reads for all.
+ * Waits, lock held on entry and return, until `waiter` is ready or the monotonic deadline has
+ * passed; true when ready. Meanwhile the caller may be the one who reads for all.
  */
 bool conn_wait(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_ns);
 

@@ -217,7 +217,7 @@ bool copy_make(struct warren_job *job, const struct copy_stamp *stamp, struct ou
 	const char *missing = lost_headers(flaw) ? msg_flaw_words(flaw) : NULL;
 	if (!make_headers(job, stamp, missing, &props->headers))
 		return false;
-	if (copy_table_size(&props->headers) <= MSG_HEADERS_MAX)
+	if (copy_table_size(&props->headers) <= MSG_HEADERS_MAX + MSG_HEADERS_ROOM)
 		return true;
 	return make_headers(job, stamp, msg_flaw_words(MSG_HEADERS_LARGE), &props->headers);
 }

@@ -26,8 +26,8 @@ struct copy_stamp {
  * unless the stamp names others). Names (queue, exchange, routing key) travel byte by byte; words
  * (task, reason, host, plugin) are made one line of valid UTF-8, the reason of at most 1 KiB. Where
  * the message's own headers were not kept (msg_flaw), the copy says so in x-warren-reason. If all
- * headers would exceed MSG_HEADERS_MAX, the message's own are left out and the reason says so. Does
- * not set exchange and routing key. False when memory is short.
+ * headers would exceed MSG_HEADERS_MAX and MSG_HEADERS_ROOM, the message's own are left out and the
+ * reason says so. Does not set exchange and routing key. False when memory is short.
  */
 bool copy_make(
     struct warren_job *job, const struct copy_stamp *stamp, struct outgoing *out) MUST_CHECK;

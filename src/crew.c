@@ -12,43 +12,46 @@
 #include "clock.h"
 #include "ipc.h"
 
-enum { CRASH_LOOP = 5 };               /* so many failures in a row have a name of their own */
+enum {
+	CRASH_LOOP = 5,    /* so many failures in a row have a name of their own */
+	LISTEN_MAX = 1000, /* messages from one worker in one pass; more than its socket holds */
+};
 #define GROUP_KILL_NS (2 * NS_PER_S) /* a dead worker's children: from SIGTERM to SIGKILL */
+#define LEFTOVER_PASS_NS (100 * NS_PER_MS)
 
 /* ---- all workers of all generations ---- */
 
-static struct generation *generation_at(struct crew *crew, size_t i)
+struct worker *crew_after(struct crew *crew, struct worker *w)
 {
 	struct generation *all[] = { crew->current, crew->next, crew->leaving };
-
-	return i < ARRAY_LEN(all) ? all[i] : NULL;
-}
-
-enum { GENERATIONS = 3 };
-
-/* Walks over all of them; begins with NULL, ends with NULL. */
-static struct worker *crew_after(struct crew *crew, struct worker *w)
-{
 	size_t i = 0;
 
 	if (w && w->number + 1 < w->generation->n_workers)
 		return w + 1;
 	if (w)
-		while (generation_at(crew, i++) != w->generation)
+		while (all[i++] != w->generation)
 			;
-	for (; i < GENERATIONS; i++)
-		if (generation_at(crew, i))
-			return generation_at(crew, i)->workers;
+	for (; i < ARRAY_LEN(all); i++)
+		if (all[i])
+			return all[i]->workers;
 	return NULL;
 }
 
-static unsigned crew_count(const struct generation *g, enum slot_state state)
+unsigned crew_count(const struct generation *g, enum slot_state state)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; g && i < g->n_workers; i++)
 		n += g->workers[i].slot.state == state;
 	return n;
+}
+
+const char *crew_why(const struct generation *g)
+{
+	for (unsigned i = 0; g && i < g->n_workers; i++)
+		if (g->workers[i].why[0])
+			return g->workers[i].why;
+	return "";
 }
 
 /* ---- generations ---- */
@@ -62,8 +65,7 @@ static uint32_t rows_needed(const struct conf *conf)
 	return rows > 0 ? rows : 1;
 }
 
-/* Takes over the snapshot. NULL with errno. */
-static struct generation *generation_create(struct crew *crew, struct snapshot *snapshot)
+struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 {
 	const struct conf *conf = snapshot->conf;
 	struct generation *g = xcalloc(1, sizeof(*g));
@@ -91,7 +93,7 @@ static struct generation *generation_create(struct crew *crew, struct snapshot *
 }
 
 /* Frees a generation whose last process is gone; its counters live on in the totals. */
-static void generation_bury(struct crew *crew, struct generation **place)
+static void bury(struct crew *crew, struct generation **place)
 {
 	struct generation *g = *place;
 
@@ -107,6 +109,15 @@ static void generation_bury(struct crew *crew, struct generation **place)
 	free(g->workers);
 	free(g);
 	*place = NULL;
+}
+
+void crew_bury(struct crew *crew)
+{
+	bury(crew, &crew->leaving);
+	if (!crew->stopping)
+		return;
+	bury(crew, &crew->next);
+	bury(crew, &crew->current);
 }
 
 /* ---- what dead workers leave behind ---- */
@@ -204,8 +215,7 @@ static void log_interrupted(const struct worker *w)
 
 /* ---- one worker: carrying out what its slot decides ---- */
 
-static void follow(
-    struct crew *crew, struct worker *w, enum slot_state before, unsigned actions);
+static void follow(struct crew *crew, struct worker *w, enum slot_state before, unsigned actions);
 
 static void step(struct crew *crew, struct worker *w, enum slot_event event)
 {
@@ -282,13 +292,8 @@ static void announce(struct crew *crew, const struct worker *w, enum slot_state 
 		    LOG_INFO, "worker.loaded", L_INT("worker", w->number), L_NS("took", took_ns));
 	else if (after == SLOT_CONSUMING)
 		log_event(LOG_INFO, "worker.consuming", L_INT("worker", w->number));
-	if (after == SLOT_CONSUMING)
-		crew->tested = true;
-	if ((after == SLOT_LOADED || after == SLOT_CONSUMING) && !crew->ready) {
-		crew->ready = true;
-		notify_send(&crew->notify, "READY=1");
-		log_event(LOG_INFO, "daemon.ready", L_INT("worker", w->number));
-	}
+	crew->loaded |= after == SLOT_LOADED || after == SLOT_CONSUMING;
+	crew->tested |= after == SLOT_CONSUMING;
 }
 
 static void follow(struct crew *crew, struct worker *w, enum slot_state before, unsigned actions)
@@ -305,11 +310,17 @@ static void follow(struct crew *crew, struct worker *w, enum slot_state before, 
 		    w, SIGABRT, before == SLOT_STARTING ? "worker.late" : "worker.unresponsive");
 	if (actions & SLOT_DO_KILL)
 		send_signal(w, SIGKILL, "worker.killed");
-	if (actions & SLOT_DO_FATAL)
-		stop(crew, SLOT_NOW);
 }
 
 /* ---- what workers say ---- */
+
+static void hear_nothing(struct crew *crew, struct worker *w)
+{
+	if (w->slot.state != SLOT_FAILING && w->slot.state != SLOT_STOPPING)
+		log_event(LOG_ERROR, "worker.deaf", L_INT("worker", w->number),
+		    L_INT("pid", w->child.pid));
+	step(crew, w, SLOT_DEAF);
+}
 
 static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 {
@@ -343,28 +354,32 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 			step(crew, w, SLOT_IS_CONSUMING);
 		break;
 	default: /* ours to say, not its */
-		step(crew, w, SLOT_DEAF);
+		hear_nothing(crew, w);
 	}
 }
 
-/* False when nothing more will come. */
+/* False when nothing more will come. One that never stops talking must not hold up the others. */
 static bool listen_to(struct crew *crew, struct worker *w)
 {
 	struct ipc_msg msg;
 	int got = 0;
 
-	while (w->child.ipc >= 0 && (got = ipc_recv(w->child.ipc, &msg)) > 0)
+	for (int i = 0; i < LISTEN_MAX && w->child.ipc >= 0; i++) {
+		got = ipc_recv(w->child.ipc, &msg);
+		if (got <= 0)
+			break;
 		hear(crew, w, &msg);
-	return got == 0;
+	}
+	return got >= 0;
 }
 
 /* A process that ends closes its socket a moment before it can be reaped: it is deaf only if it is
  * still there a pass later. */
-static void listen_to_all(struct crew *crew)
+void crew_listen(struct crew *crew)
 {
 	for (struct worker *w = NULL; (w = crew_after(crew, w));) {
 		if (w->child.pid > 0 && w->child.ipc < 0)
-			step(crew, w, SLOT_DEAF);
+			hear_nothing(crew, w);
 		else if (!listen_to(crew, w))
 			child_close_ipc(&w->child);
 	}
@@ -380,17 +395,16 @@ static bool was_wanted(enum slot_state state)
 static void log_ended(const struct worker *w, const struct slot_end *end, enum slot_state before,
     pid_t pid, const char *jobs)
 {
-	bool again = w->slot.state == SLOT_BACKOFF;
-	int64_t wait_ns = w->slot.deadline_ns - clock_mono_ns();
-	bool bad = was_wanted(before) || end->signal != 0;
+	bool again = w->slot.state == SLOT_BACKOFF, unexpected = was_wanted(before);
+	int64_t wait_ns = again ? slot_backoff_ns(w->slot.failures) : 0;
 
-	log_event(bad ? LOG_ERROR : LOG_INFO, "worker.exited", L_INT("worker", w->number),
-	    L_INT("pid", pid),
-	    L_INT(end->signal ? "signal" : "code", end->signal ? end->signal : end->code),
+	log_event(unexpected || end->signal ? LOG_ERROR : LOG_INFO, "worker.exited",
+	    L_INT("worker", w->number), L_INT("pid", pid),
+	    end->signal ? L_INT("signal", end->signal) : L_INT("code", end->code),
 	    L_OPT("name", end->signal ? sigabbrev_np(end->signal) : NULL),
-	    L_STR("was", slot_state_name(before)), L_BOOL("unexpected", was_wanted(before)),
-	    L_OPT("jobs", jobs), L_INT("failures", w->slot.failures),
-	    again ? L_NS("restart_in", wait_ns > 0 ? wait_ns : 0) : L_OPT("restart_in", NULL));
+	    L_STR("was", slot_state_name(before)), L_BOOL("unexpected", unexpected),
+	    L_OPT("jobs", jobs), again ? L_INT("failures", w->slot.failures) : L_OPT("", NULL),
+	    again ? L_NS("restart_in", wait_ns) : L_OPT("", NULL));
 	if (again && w->slot.failures == CRASH_LOOP)
 		log_event(LOG_ERROR, "worker.crashloop", L_INT("worker", w->number),
 		    L_INT("failures", w->slot.failures));
@@ -424,46 +438,64 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	if (actions & SLOT_DO_FATAL) {
 		log_event(
 		    LOG_ERROR, "worker.fatal", L_INT("worker", w->number), L_INT("code", end.code));
-		crew->exit_code = end.code;
+		crew->fatal = end.code;
 	}
 	follow(crew, w, before, actions);
 }
 
-static void check_finished(struct crew *crew, int status);
-
-/* Somebody's child is gone: one of ours, or as PID 1 an orphan that was handed to us. */
-static void reaped(struct crew *crew, pid_t pid, int status)
+bool crew_reaped(struct crew *crew, pid_t pid, int status)
 {
-	if (pid == crew->check.child.pid) {
-		check_finished(crew, status);
-		return;
-	}
 	for (struct worker *w = NULL; (w = crew_after(crew, w));) {
 		if (w->child.pid == pid) {
 			worker_ended(crew, w, status);
-			return;
+			return true;
 		}
 	}
+	return false;
 }
 
-static void reap_one(struct crew *crew, pid_t pid)
+void crew_reap(struct crew *crew)
 {
-	int status;
-
-	if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid)
-		reaped(crew, pid, status);
-}
-
-static void reap(struct crew *crew)
-{
-	pid_t pid;
 	int status;
 
 	for (struct worker *w = NULL; (w = crew_after(crew, w));)
-		reap_one(crew, w->child.pid);
-	reap_one(crew, crew->check.child.pid);
-	if (getpid() == 1)
-		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-			reaped(crew, pid, status);
+		if (w->child.pid > 0 && waitpid(w->child.pid, &status, WNOHANG) == w->child.pid)
+			worker_ended(crew, w, status);
 }
 
+/* ---- orders and time ---- */
+
+void crew_order(struct crew *crew, struct generation *g, enum slot_event event)
+{
+	for (unsigned i = 0; i < g->n_workers; i++)
+		step(crew, &g->workers[i], event);
+}
+
+void crew_order_all(struct crew *crew, enum slot_event event)
+{
+	for (struct worker *w = NULL; (w = crew_after(crew, w));)
+		step(crew, w, event);
+}
+
+void crew_tick(struct crew *crew, int64_t now_ns)
+{
+	for (struct worker *w = NULL; (w = crew_after(crew, w));) {
+		enum slot_state before = w->slot.state;
+
+		follow(crew, w, before, slot_tick(&w->slot, now_ns));
+	}
+	tick_leftovers(crew, now_ns);
+}
+
+int64_t crew_deadline(struct crew *crew)
+{
+	int64_t at_ns = CLOCK_NEVER;
+
+	for (struct worker *w = NULL; (w = crew_after(crew, w));)
+		if (w->slot.deadline_ns < at_ns)
+			at_ns = w->slot.deadline_ns;
+	/* nobody tells us when a group is gone */
+	if (crew->n_leftovers > 0 && at_ns > clock_mono_ns() + LEFTOVER_PASS_NS)
+		at_ns = clock_mono_ns() + LEFTOVER_PASS_NS;
+	return at_ns;
+}

@@ -1,7 +1,7 @@
 /*
  * The crew: every worker process of every generation. Carries out what slot.c decides about each:
- * spawns, tells, signals, listens, reaps, and cleans up after the dead. Which generations there are,
- * and when they come and go, is the supervisor's business. Floor 3.
+ * spawns, tells, signals, listens, reaps, and cleans up after the dead. Which generations there
+ * are, and when they come and go, is the supervisor's business. Floor 3.
  */
 #ifndef WARREN_CREW_H
 #define WARREN_CREW_H
@@ -47,9 +47,9 @@ struct crew {
 	unsigned generations; /* made so far */
 	bool stopping;        /* set by the supervisor */
 	bool loaded;          /* some process has had its plugins open */
-	bool tested;          /* some process has been consuming: now a refusal is not fatal any more */
-	bool gave_back;       /* a started job was given back while stopping */
-	int fatal;            /* exit code of a refusal that ends the daemon, or 0 */
+	bool tested;    /* some process has been consuming: now a refusal is not fatal any more */
+	bool gave_back; /* a started job was given back while stopping */
+	int fatal;      /* exit code of a refusal that ends the daemon, or 0 */
 	uint64_t totals[COUNT_N]; /* of generations that are gone */
 	struct leftover *leftovers;
 	size_t n_leftovers;

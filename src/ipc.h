@@ -1,4 +1,5 @@
-/* Messages between supervisor and worker: one datagram each, over a SOCK_SEQPACKET pair. Floor 0. */
+/* Messages between supervisor and worker: one datagram each, over a SOCK_SEQPACKET pair. Floor 0.
+ */
 #ifndef WARREN_IPC_H
 #define WARREN_IPC_H
 
@@ -8,8 +9,8 @@ enum ipc_word {
 	/* worker to supervisor */
 	IPC_LOADED = 1, /* its plugins are open */
 	IPC_CONSUMING,  /* every consumer it should have by now is confirmed by the broker */
-	IPC_REFUSED,    /* configuration or plugin is no good; text says why; exit 78 or 77 follows */
-	IPC_PULSE,      /* it is alive; sent once a second by the thread that watches */
+	IPC_REFUSED, /* configuration or plugin is no good; text says why; exit 78 or 77 follows */
+	IPC_PULSE,   /* it is alive; sent once a second by the thread that watches */
 	IPC_GIVEN_BACK, /* number = started jobs that were given back so far */
 	IPC_STATE,      /* text: why it is not consuming; empty when it is again */
 	/* supervisor to worker */
@@ -29,8 +30,8 @@ struct ipc_msg {
 /* A connected pair, close-on-exec and non-blocking. False with errno. */
 bool ipc_pair(int fds[2]) MUST_CHECK;
 
-/* Sends one message; text may be NULL and is cut at IPC_TEXT_MAX. False when the peer is gone or its
- * buffer is full (errno EAGAIN). */
+/* Sends one message; text may be NULL and is cut at IPC_TEXT_MAX. False when the peer is gone or
+ * its buffer is full (errno EAGAIN). */
 bool ipc_send(int fd, enum ipc_word word, int64_t number, const char *text);
 
 /* 1: a message; 0: nothing there; -1: the peer is gone or spoke nonsense. */

@@ -1,6 +1,7 @@
 /*
- * The delay ladder: names, routing keys and arithmetic of rungs in powers of two seconds, on a stock
- * broker. DESIGN.md "Delays"; the scheme is NServiceBus's, with hash addresses and parking. Floor 1.
+ * The delay ladder: names, routing keys and arithmetic of rungs in powers of two seconds, on a
+ * stock broker. DESIGN.md "Delays"; the scheme is NServiceBus's, with hash addresses and parking.
+ * Floor 1.
  */
 #ifndef WARREN_LADDER_H
 #define WARREN_LADDER_H
@@ -8,8 +9,8 @@
 #include "base.h"
 
 enum {
-	LADDER_RUNGS = 28,         /* 00 to 27 */
-	LADDER_ADDRESS_LEN = 32,   /* hex digits: the first half of SHA-256 of the queue's name */
+	LADDER_RUNGS = 28,       /* 00 to 27 */
+	LADDER_ADDRESS_LEN = 32, /* hex digits: the first half of SHA-256 of the queue's name */
 	LADDER_KEY_SIZE = LADDER_RUNGS * 2 + LADDER_ADDRESS_LEN + 1,
 	LADDER_NAME_SIZE = 32,
 };

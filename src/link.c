@@ -37,8 +37,8 @@ struct source {
 	unsigned first_lane, n_lanes, consuming;
 	char name[BROKER_NAME_MAX + 1]; /* as the broker knows it: differs for a server-named one */
 	int64_t retry_at_ns, backoff_ns;
-	bool locked;  /* 405: the old generation still has this exclusive queue */
-	bool was_up;  /* it consumed with all its lanes before */
+	bool locked; /* 405: the old generation still has this exclusive queue */
+	bool was_up; /* it consumed with all its lanes before */
 	char trouble[BROKER_TEXT_MAX + 256];
 	struct log_complaint complaint;
 	bool wants_notice, notice_sent; /* about a message that the library cannot decode */
@@ -46,7 +46,7 @@ struct source {
 
 /* One worker thread's channel. The comment says what its state waits for. */
 enum lane_state {
-	LANE_DOWN,      /* its source to be ready, retry_at, and its thread to end a job that it lost */
+	LANE_DOWN, /* its source to be ready, retry_at, and its thread to end a job that it lost */
 	LANE_OPENING,   /* channel.open-ok */
 	LANE_QOS,       /* basic.qos-ok */
 	LANE_CONSUME,   /* basic.consume-ok */
@@ -58,14 +58,14 @@ enum lane_state {
 struct lane {
 	enum lane_state state;
 	struct source *source;
-	unsigned number;  /* of the thread in this link */
-	uint64_t epoch;   /* changes whenever what was delivered before can no longer be acked */
+	unsigned number; /* of the thread in this link */
+	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
 	struct conn_waiter waiter;
 	struct waiting_job {
 		struct warren_job *job;
 		struct waiting_job *next;
-	} *inbox, **inbox_tail;
+	} * inbox, **inbox_tail;
 	struct warren_job *running; /* out, with the thread */
 	uint64_t jobs;
 	char tag[64];
@@ -204,7 +204,8 @@ static int64_t later(int64_t *backoff_ns)
 /* What an operator must mend: at the first start it is fatal, later it is a reason to wait. */
 static bool is_configuration(int code)
 {
-	return code == 403 || code == 404 || code == 406 || code == 530 || code == 540 || code == 541;
+	return code == 403 || code == 404 || code == 406 || code == 530 || code == 540 ||
+	       code == 541;
 }
 
 static void refuse(struct link *link, const char *text)
@@ -219,8 +220,10 @@ static void source_failed(struct link *link, struct source *source, int code, co
 	(void)snprintf(source->trouble, sizeof(source->trouble), "%s", text);
 	source->state = SOURCE_WAITS;
 	source->locked = code == 405;
-	/* The other generation lets go of an exclusive queue at some moment that nobody announces. */
-	source->retry_at_ns = source->locked ? clock_mono_ns() + RETRY_FIRST_NS : later(&source->backoff_ns);
+	/* The other generation lets go of an exclusive queue at some moment that nobody announces.
+	 */
+	source->retry_at_ns =
+	    source->locked ? clock_mono_ns() + RETRY_FIRST_NS : later(&source->backoff_ns);
 	if (is_configuration(code) && !source->was_up)
 		refuse(link, text);
 	if (log_complain(&source->complaint, &silent))
@@ -259,7 +262,8 @@ static void run_step(struct link *link)
 {
 	struct control *c = &link->control;
 	c->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
-	(void)sent(link, broker_declare(conn_broker(link->conn), CONTROL, &c->script->steps[c->step]));
+	(void)sent(
+	    link, broker_declare(conn_broker(link->conn), CONTROL, &c->script->steps[c->step]));
 }
 
 static void end_errand(struct link *link)
@@ -312,7 +316,8 @@ static void errand_failed(struct link *link, int code, const char *text)
 	end_errand(link);
 }
 
-static void begin(struct link *link, enum errand errand, struct source *source, struct script *script)
+static void begin(
+    struct link *link, enum errand errand, struct source *source, struct script *script)
 {
 	struct control *c = &link->control;
 	c->errand = errand;
@@ -336,7 +341,7 @@ static bool ladder_is_due(const struct control *c)
 static bool source_is_due(const struct control *c, const struct source *source)
 {
 	return source->state == SOURCE_QUEUED &&
-	    (c->ladder_done || !topology_uses_ladder(source->queue));
+	       (c->ladder_done || !topology_uses_ladder(source->queue));
 }
 
 static void start_lanes(struct link *link);
@@ -454,9 +459,10 @@ static void start_lanes(struct link *link)
 	int64_t now = clock_mono_ns();
 	for (unsigned i = 0; i < link->n_lanes && conn_broker(link->conn) && !link->draining; i++) {
 		struct lane *lane = &link->lanes[i];
-		/* A thread that still runs a job whose lease is lost would only keep a message waiting. */
-		if (lane->state == LANE_DOWN && !lane->running && lane->source->state == SOURCE_READY &&
-		    now >= lane->retry_at_ns)
+		/* A thread that still runs a job whose lease is lost would only keep a message
+		 * waiting. */
+		if (lane->state == LANE_DOWN && !lane->running &&
+		    lane->source->state == SOURCE_READY && now >= lane->retry_at_ns)
 			start_lane(link, lane);
 	}
 	if (conn_broker(link->conn))
@@ -472,10 +478,12 @@ static void lane_subscribe(struct link *link, struct lane *lane)
 		.priority = queue->priority };
 	lane->state = LANE_CONSUME;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
-	(void)sent(link, broker_consume(conn_broker(link->conn), lane->number + FIRST_LANE, &consume));
+	(void)sent(
+	    link, broker_consume(conn_broker(link->conn), lane->number + FIRST_LANE, &consume));
 }
 
-/* qos counts for consumers that start after it (FACTS.md 2.2), so it comes first, on every channel. */
+/* qos counts for consumers that start after it (FACTS.md 2.2), so it comes first, on every channel.
+ */
 static void lane_opened(struct link *link, struct lane *lane)
 {
 	if (link->setup.no_ack) {
@@ -485,7 +493,7 @@ static void lane_opened(struct link *link, struct lane *lane)
 	lane->state = LANE_QOS;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
 	(void)sent(link, broker_qos(conn_broker(link->conn), lane->number + FIRST_LANE,
-	    (unsigned)lane->source->queue->prefetch));
+			     (unsigned)lane->source->queue->prefetch));
 }
 
 static void cancel_lane(struct link *link, struct lane *lane)
@@ -493,7 +501,8 @@ static void cancel_lane(struct link *link, struct lane *lane)
 	lane->source->consuming--;
 	lane->state = LANE_CANCEL;
 	lane->answer_by_ns = CLOCK_NEVER;
-	(void)sent(link, broker_cancel(conn_broker(link->conn), lane->number + FIRST_LANE, lane->tag));
+	(void)sent(
+	    link, broker_cancel(conn_broker(link->conn), lane->number + FIRST_LANE, lane->tag));
 }
 
 static void lane_consuming(struct link *link, struct lane *lane)
@@ -519,7 +528,8 @@ static void lane_consuming(struct link *link, struct lane *lane)
 	note_progress(link);
 }
 
-/* Something is wrong with the queue itself: its topology is looked at again before its lanes go on. */
+/* Something is wrong with the queue itself: its topology is looked at again before its lanes go on.
+ */
 static void doubt_source(struct source *source, int64_t retry_at_ns)
 {
 	if (source->state != SOURCE_READY)
@@ -536,7 +546,8 @@ static void lane_closed_by_broker(struct link *link, struct lane *lane, const st
 	log_event(LOG_WARN, "chan.closed", L_STR("queue", source->queue->label),
 	    L_INT("code", event->code), L_STR("text", event->text));
 	if (was == LANE_CONSUME) {
-		/* The broker does not let us consume: the source's own trouble, once for all its lanes. */
+		/* The broker does not let us consume: the source's own trouble, once for all its
+		 * lanes. */
 		char words[BROKER_TEXT_MAX + 64];
 		(void)snprintf(words, sizeof(words), "%s (while consuming from it)", event->text);
 		source_failed(link, source, event->code, words);
@@ -605,8 +616,10 @@ static void on_up(void *owner)
 	if (link->n_lanes + 1 > max) {
 		char text[160];
 		(void)snprintf(text, sizeof(text),
-		    "the broker allows %u channels on a connection, but %u are needed: lower the queues' "
-		    "threads or raise channel_max in rabbitmq.conf", max, link->n_lanes + 1);
+		    "the broker allows %u channels on a connection, but %u are needed: lower the "
+		    "queues' "
+		    "threads or raise channel_max in rabbitmq.conf",
+		    max, link->n_lanes + 1);
 		refuse(link, text);
 		log_event(LOG_ERROR, "config.refused", L_STR("reason", "channel_max"),
 		    L_INT("need", link->n_lanes + 1), L_INT("got", max));
@@ -639,7 +652,8 @@ static void on_down(void *owner, const struct broker_error *why)
 	struct link *link = owner;
 	struct control *c = &link->control;
 	answer_unreadable(link, why);
-	/* A connection closed over a declaration says so in words (541 for a transient queue on 4.3). */
+	/* A connection closed over a declaration says so in words (541 for a transient queue
+	 * on 4.3). */
 	if (c->script && why->fault == FAULT_CLOSED && why->code != 320)
 		errand_failed(link, why->code, why->text);
 	else if (c->script)
@@ -671,7 +685,8 @@ static bool answer_is_late(const struct link *link, int64_t now)
 		return true;
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		const struct lane *lane = &link->lanes[i];
-		if (lane->state != LANE_DOWN && lane->state != LANE_CONSUMING && lane->answer_by_ns < now)
+		if (lane->state != LANE_DOWN && lane->state != LANE_CONSUMING &&
+		    lane->answer_by_ns < now)
 			return true;
 	}
 	return false;
@@ -697,7 +712,7 @@ static bool may_read(void *owner)
 {
 	const struct link *link = owner;
 	return !link->setup.no_ack ||
-	    (link->unread_jobs <= UNREAD_JOBS && link->unread_bytes <= UNREAD_BYTES);
+	       (link->unread_jobs <= UNREAD_JOBS && link->unread_bytes <= UNREAD_BYTES);
 }
 
 static const struct conn_ops ops = {
@@ -809,16 +824,19 @@ struct warren_job *link_take(struct link *link, unsigned thread)
 	return job;
 }
 
-static bool send_settlement(struct link *link, const struct warren_job *job, enum link_settlement how)
+static bool send_settlement(
+    struct link *link, const struct warren_job *job, enum link_settlement how)
 {
 	struct broker *broker = conn_broker(link->conn);
 	if (!broker)
 		return false;
-	return sent(link, how == LINK_ACK ? broker_ack(broker, job->origin.channel, job->origin.tag)
-					  : broker_nack(broker, job->origin.channel, job->origin.tag));
+	return sent(link, how == LINK_ACK
+			      ? broker_ack(broker, job->origin.channel, job->origin.tag)
+			      : broker_nack(broker, job->origin.channel, job->origin.tag));
 }
 
-bool link_settle(struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
+bool link_settle(
+    struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
 {
 	struct lane *lane = &link->lanes[thread];
 	bool ok = true;
@@ -872,7 +890,8 @@ void link_stop_jobs(struct link *link, enum warren_stop stop)
 
 int link_ladder_limit(const struct link *link)
 {
-	return topology_ladder_passive(link->conf) ? topology_top_rung(link->conf) : LADDER_RUNGS - 1;
+	return topology_ladder_passive(link->conf) ? topology_top_rung(link->conf)
+						   : LADDER_RUNGS - 1;
 }
 
 bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
@@ -886,7 +905,8 @@ bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 		c->ladder_done = false;
 		next_errand(link);
 	}
-	/* Nobody announces that the ladder is done: the keeper's rhythm is soon enough for a rarity. */
+	/* Nobody announces that the ladder is done: the keeper's rhythm is soon enough for a
+	 * rarity. */
 	while (!(c->ladder_done && c->ladder_top >= rung) && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
 	bool done = c->ladder_done && c->ladder_top >= rung;

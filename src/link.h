@@ -1,6 +1,7 @@
 /*
- * What stands between the worker threads and the broker: for each thread a channel that consumes with
- * its prefetch, and whatever it takes to keep it so. A narrow door: take a job, settle it. Floor 2.
+ * What stands between the worker threads and the broker: for each thread a channel that consumes
+ * with its prefetch, and whatever it takes to keep it so. A narrow door: take a job, settle it.
+ * Floor 2.
  *
  * One link serves all queues that acknowledge, another one those with ack = "none", which is left
  * unread while too many of its jobs wait in memory.
@@ -32,8 +33,8 @@ const struct conf_queue *link_queue(const struct link *link, unsigned thread);
 
 /*
  * The next job of thread `thread` (0 to link_count_threads - 1), or NULL when it is to end. Blocks;
- * meanwhile the calling thread may be the one that reads the connection for all, so its stack must be
- * BROKER_STACK_SIZE. The job is the caller's until link_settle.
+ * meanwhile the calling thread may be the one that reads the connection for all, so its stack must
+ * be BROKER_STACK_SIZE. The job is the caller's until link_settle.
  */
 struct warren_job *link_take(struct link *link, unsigned thread);
 
@@ -44,22 +45,25 @@ enum link_settlement {
 };
 
 /*
- * The last word on a job, which is freed. False when the delivery's channel is not the one it came on
- * any more, so that nothing was sent: the broker has given the message to somebody else.
+ * The last word on a job, which is freed. False when the delivery's channel is not the one it came
+ * on any more, so that nothing was sent: the broker has given the message to somebody else.
  */
-bool link_settle(struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how);
+bool link_settle(
+    struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how);
 
-/* Takes no more: consumers are cancelled, waiting deliveries are given back, link_take returns NULL. */
+/* Takes no more: consumers are cancelled, waiting deliveries are given back, link_take returns
+ * NULL. */
 void link_drain(struct link *link);
 
 /* Raises `stop` on every job that is out. */
 void link_stop_jobs(struct link *link, enum warren_stop stop);
 
-/* The highest rung that there may be: where warren is not to create any, those that the configuration
- * needs. */
+/* The highest rung that there may be: where warren is not to create any, those that the
+ * configuration needs. */
 int link_ladder_limit(const struct link *link);
 
-/* Sees to it that the delay ladder reaches up to this rung; false if it does not by the deadline. */
+/* Sees to it that the delay ladder reaches up to this rung; false if it does not by the deadline.
+ */
 bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns);
 
 /* Builds the queue's topology again: something that should be there is not. */
@@ -68,7 +72,8 @@ void link_renew(struct link *link, const struct conf_queue *queue);
 enum link_health {
 	LINK_BUILDING,  /* not there yet, or not again; `why` says what is missing */
 	LINK_CONSUMING, /* every thread's consumer is confirmed */
-	LINK_REFUSED,   /* the broker refuses what the configuration asks for, and never took it before */
+	LINK_REFUSED,   /* the broker refuses what the configuration asks for, and never took it
+			   before */
 };
 enum link_health link_health(struct link *link, char *why, size_t size);
 
@@ -76,8 +81,8 @@ enum link_health link_health(struct link *link, char *why, size_t size);
 bool link_watch(struct link *link, int64_t now_ns);
 
 /*
- * The label of a queue whose message could not be decoded by the library and about which a notice is
- * to be dead-lettered before it is rejected, or NULL. link_notice_sent says that it was.
+ * The label of a queue whose message could not be decoded by the library and about which a notice
+ * is to be dead-lettered before it is rejected, or NULL. link_notice_sent says that it was.
  */
 const struct conf_queue *link_wants_notice(struct link *link);
 void link_notice_sent(struct link *link, const struct conf_queue *queue);

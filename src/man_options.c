@@ -171,16 +171,16 @@ static void put_section(FILE *out, enum section_id id)
 
 static char *read_page(const char *path)
 {
+	enum { PAGE_MAX = 1 << 20 };
 	FILE *in = fopen(path, "r");
-	char *text = NULL;
-	size_t room = 0;
-	ssize_t len = in ? getdelim(&text, &room, '\0', in) : -1;
-	if (in)
-		(void)fclose(in);
-	if (len < 0) {
+	if (!in) {
 		perror(path);
 		exit(EXIT_FAILURE);
 	}
+	char *text = xcalloc(1, PAGE_MAX + 1);
+	size_t len = fread(text, 1, PAGE_MAX, in);
+	CHECK(len < PAGE_MAX && !ferror(in));
+	(void)fclose(in);
 	return text;
 }
 

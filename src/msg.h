@@ -5,7 +5,8 @@
 #include "arena.h"
 #include "base.h"
 
-/* The kinds of AMQP 0-9-1 field values as RabbitMQ speaks them; the letter on the wire stands behind. */
+/* The kinds of AMQP 0-9-1 field values as RabbitMQ speaks them; the letter on the wire stands
+ * behind. */
 enum value_kind {
 	VALUE_VOID,      /* V */
 	VALUE_BOOL,      /* t */
@@ -75,8 +76,8 @@ struct props {
 	uint8_t delivery_mode;
 	uint8_t priority;
 	uint64_t timestamp;
-	struct bytes content_type, content_encoding, correlation_id, reply_to, expiration, message_id,
-	    type, user_id, app_id, cluster_id;
+	struct bytes content_type, content_encoding, correlation_id, reply_to, expiration,
+	    message_id, type, user_id, app_id, cluster_id;
 	struct table headers;
 };
 
@@ -84,15 +85,17 @@ struct props {
  * unstored one is given back. */
 enum msg_flaw {
 	MSG_SOUND,
-	MSG_TOO_LARGE,      /* the body is over max_message: it stands in a temporary file, mapped */
-	MSG_HEADERS_LARGE,  /* headers over 64 KiB: not kept */
-	MSG_HEADERS_DEEP,   /* headers nested deeper than 16: not kept */
+	MSG_TOO_LARGE,     /* the body is over max_message: it stands in a temporary file, mapped */
+	MSG_HEADERS_LARGE, /* headers over 64 KiB: not kept */
+	MSG_HEADERS_DEEP,  /* headers nested deeper than 16: not kept */
 	MSG_HEADERS_BROKEN, /* an empty key or a value of no known kind: not kept */
 	MSG_UNSTORED,       /* the body is over max_message and no file could hold it: given back */
 };
 
 enum {
 	MSG_HEADERS_MAX = 64 * 1024,
+	/* Above that: what the broker and warren add to a message that is retried. */
+	MSG_HEADERS_ROOM = 24 * 1024,
 	MSG_DEPTH_MAX = 16,
 };
 

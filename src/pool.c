@@ -20,7 +20,7 @@ struct pool_thread {
 	struct pool *pool;
 	pthread_t thread;
 	bool made;
-	unsigned number;      /* among all of the process: its row and its publishing lane */
+	unsigned number; /* among all of the process: its row and its publishing lane */
 	struct link *link;
 	unsigned link_number; /* among its link's */
 	struct score_row *row;
@@ -44,9 +44,9 @@ struct pool {
 /* ---- before the task ---- */
 
 /*
- * The x-warren headers of a message are believed only when it came back through the queue's own return
- * queue, which the broker notes in x-death; whoever can write that can publish into our queues anyway,
- * and gains no more than attempts that count as used.
+ * The x-warren headers of a message are believed only when it came back through the queue's own
+ * return queue, which the broker notes in x-death; whoever can write that can publish into our
+ * queues anyway, and gains no more than attempts that count as used.
  */
 static bool came_back(const struct warren_job *job)
 {
@@ -88,8 +88,9 @@ static bool may_run(struct pool_thread *t, struct warren_job *job, enum outcome 
 		if (job->task_name.len == 0)
 			*outcome = not_run(job, OUTCOME_UNKNOWN_TASK, "the message names no task");
 		else
-			*outcome = not_run(job, OUTCOME_UNKNOWN_TASK, "no task \"%.*s\" for this queue",
-			    (int)job->task_name.len, job->task_name.data);
+			*outcome =
+			    not_run(job, OUTCOME_UNKNOWN_TASK, "no task \"%.*s\" for this queue",
+				(int)job->task_name.len, job->task_name.data);
 		return false;
 	}
 	return true;
@@ -137,8 +138,8 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 	}
 	log_event(LOG_ERROR, "plugin.breach", L_STR("plugin", job->task->plugin->label),
 	    L_STR("task", job->task->name), L_INT("returned", verdict));
-	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict", job->task->name,
-	    (int)verdict);
+	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict",
+	    job->task->name, (int)verdict);
 }
 
 static enum outcome run(struct pool_thread *t, struct warren_job *job)
@@ -188,18 +189,22 @@ static struct ending ending_of(const struct settlement *s)
 	return (struct ending){ "job.dropped", LOG_WARN, COUNT_DEAD };
 }
 
-static void log_job(const struct warren_job *job, const struct settlement *s, const struct ending *ending)
+static void log_job(
+    const struct warren_job *job, const struct settlement *s, const struct ending *ending)
 {
 	struct log_field delay = { .kind = LOG_K_SKIP }, verdict = { .kind = LOG_K_SKIP };
 	if (s->action.kind == ACTION_RETRY)
 		delay = L_NS("delay", s->delay_ns);
 	if (s->action.kind != ACTION_DONE || s->lost)
-		verdict = L_STR("verdict", s->action.verdict ? s->action.verdict : outcome_word(s->outcome));
-	log_event(ending->level, ending->event, L_STR("job", job->id), L_BYTES("task", job->task_name),
-	    L_STR("queue", job->queue->label), L_INT("attempt", job->attempt),
-	    L_NS("took", job->ended_ns - job->started_ns), L_NS("settled", clock_mono_ns() - job->ended_ns),
+		verdict = L_STR(
+		    "verdict", s->action.verdict ? s->action.verdict : outcome_word(s->outcome));
+	log_event(ending->level, ending->event, L_STR("job", job->id),
+	    L_BYTES("task", job->task_name), L_STR("queue", job->queue->label),
+	    L_INT("attempt", job->attempt), L_NS("took", job->ended_ns - job->started_ns),
+	    L_NS("settled", clock_mono_ns() - job->ended_ns),
 	    L_OPT_BYTES("message_id", job->msg.props.message_id),
-	    job->msg.redelivered ? L_BOOL("redelivered", true) : (struct log_field){ .kind = LOG_K_SKIP },
+	    job->msg.redelivered ? L_BOOL("redelivered", true)
+				 : (struct log_field){ .kind = LOG_K_SKIP },
 	    verdict, delay, L_OPT("reason", job->reason));
 }
 
@@ -209,7 +214,8 @@ static void count(struct pool_thread *t, const struct settlement *s, const struc
 	score_count(t->row, COUNT_PUBLISHED, s->published);
 	score_count(t->row, COUNT_UNROUTABLE, s->unroutable);
 	if (!s->lost && s->action.kind != ACTION_GIVE_BACK)
-		atomic_fetch_add(&score_worker(t->pool->setup.score, t->pool->setup.worker)->jobs, 1);
+		atomic_fetch_add(
+		    &score_worker(t->pool->setup.score, t->pool->setup.worker)->jobs, 1);
 }
 
 static void settle(struct pool_thread *t, struct warren_job *job, enum outcome outcome)
@@ -235,8 +241,8 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 /* No file could hold its body, so it goes back; not at once, or it would be here again at once. */
 static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 {
-	log_event(LOG_ERROR, "msg.unstored", L_STR("job", job->id), L_STR("queue", job->queue->label),
-	    L_STR("reason", msg_flaw_words(MSG_UNSTORED)));
+	log_event(LOG_ERROR, "msg.unstored", L_STR("job", job->id),
+	    L_STR("queue", job->queue->label), L_STR("reason", msg_flaw_words(MSG_UNSTORED)));
 	(void)nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
 	score_count(t->row, COUNT_GIVEN_BACK, 1);
 	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
@@ -302,7 +308,8 @@ static bool make_thread(struct pool_thread *t)
 		return false;
 	}
 	t->made = true;
-	(void)snprintf(name, sizeof(name), "%u %.10s", t->number % 1000, link_queue(t->link, t->link_number)->label);
+	(void)snprintf(name, sizeof(name), "%u %.10s", t->number % 1000,
+	    link_queue(t->link, t->link_number)->label);
 	(void)pthread_setname_np(t->thread, name);
 	return true;
 }
@@ -345,8 +352,8 @@ bool pool_start(struct pool *pool, char *why, size_t why_size)
 	why[0] = '\0';
 	for (; made < pool->n; made++)
 		if (!make_thread(&pool->threads[made])) {
-			(void)snprintf(why, why_size, "worker thread %u of %u cannot be made: %s", made + 1,
-			    pool->n, strerror(errno));
+			(void)snprintf(why, why_size, "worker thread %u of %u cannot be made: %s",
+			    made + 1, pool->n, strerror(errno));
 			break;
 		}
 	PTOK(pthread_mutex_lock(&pool->lock));

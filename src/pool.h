@@ -1,4 +1,5 @@
-/* The worker threads: each takes a job, runs its task, has it settled, and takes the next. Floor 2. */
+/* The worker threads: each takes a job, runs its task, has it settled, and takes the next. Floor 2.
+ */
 #ifndef WARREN_POOL_H
 #define WARREN_POOL_H
 
@@ -12,7 +13,7 @@ struct pool;
 struct pool_setup {
 	const struct conf *conf;
 	const struct plugins *plugins;
-	struct publisher *publisher; /* with one lane for each thread */
+	struct publisher *publisher;  /* with one lane for each thread */
 	struct link *acked, *unacked; /* either may be NULL */
 	unsigned n_acked, n_unacked;  /* their threads; rows and lanes are numbered acked first */
 	struct score *score;
@@ -21,9 +22,9 @@ struct pool_setup {
 
 struct pool *pool_create(const struct pool_setup *setup);
 
-/* Starts all threads. False with the reason in `why` when one cannot be made or a plugin refuses it:
- * a worker never runs with fewer threads than were asked for. Those that run already end with their links'
- * drain. */
+/* Starts all threads. False with the reason in `why` when one cannot be made or a plugin refuses
+ * it: a worker never runs with fewer threads than were asked for. Those that run already end with
+ * their links' drain. */
 bool pool_start(struct pool *pool, char *why, size_t why_size) MUST_CHECK;
 
 /* Readable when the last thread has ended. */

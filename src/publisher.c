@@ -86,7 +86,8 @@ static void on_down(void *owner, const struct broker_error *why)
 		struct lane *lane = &publisher->lanes[i];
 		lane->state = LANE_DOWN;
 		if (lane->out) {
-			(void)snprintf(lane->answer.text, sizeof(lane->answer.text), "%s", why->text);
+			(void)snprintf(
+			    lane->answer.text, sizeof(lane->answer.text), "%s", why->text);
 			settle(publisher, lane, PUBLISH_IN_DOUBT);
 		}
 	}
@@ -95,7 +96,8 @@ static void on_down(void *owner, const struct broker_error *why)
 static void on_answer(struct publisher *publisher, struct lane *lane, const struct event *event)
 {
 	/* Older numbers were given up at their deadline. */
-	bool ours = lane->out && (event->tag == lane->seq || (event->multiple && event->tag > lane->seq));
+	bool ours =
+	    lane->out && (event->tag == lane->seq || (event->multiple && event->tag > lane->seq));
 	if (!ours)
 		return;
 	if (event->kind == EV_REFUSED)
@@ -109,7 +111,8 @@ static void on_lane_event(struct publisher *publisher, struct lane *lane, const 
 	switch (event->kind) {
 	case EV_OPENED:
 		lane->state = LANE_SELECT;
-		sent(publisher, broker_select(conn_broker(publisher->conn), channel_of(publisher, lane)));
+		sent(publisher,
+		    broker_select(conn_broker(publisher->conn), channel_of(publisher, lane)));
 		break;
 	case EV_CONFIRMING:
 		lane->state = LANE_OPEN;
@@ -148,7 +151,8 @@ static void on_blocked(struct publisher *publisher, const struct event *event)
 	publisher->blocked = event->kind == EV_BLOCKED;
 	(void)snprintf(publisher->alarm, sizeof(publisher->alarm), "%s", event->text);
 	if (publisher->blocked)
-		log_event(LOG_WARN, "broker.blocked", L_STR("conn", "publish"), L_STR("reason", publisher->alarm));
+		log_event(LOG_WARN, "broker.blocked", L_STR("conn", "publish"),
+		    L_STR("reason", publisher->alarm));
 	else
 		log_event(LOG_INFO, "broker.unblocked", L_STR("conn", "publish"));
 	for (unsigned i = 0; i < publisher->n_lanes; i++)
@@ -218,12 +222,12 @@ static void give_up(struct publisher *publisher, struct lane *lane)
 	lane->answer.result = PUBLISH_IN_DOUBT;
 }
 
-static void send_and_wait(struct publisher *publisher, struct lane *lane, const struct outgoing *message,
-    bool mandatory, int64_t deadline_ns)
+static void send_and_wait(struct publisher *publisher, struct lane *lane,
+    const struct outgoing *message, bool mandatory, int64_t deadline_ns)
 {
 	lane->waiter.ready = lane->returned = false;
-	switch (broker_publish(conn_broker(publisher->conn), channel_of(publisher, lane), message, mandatory,
-	    lane->answer.text, sizeof(lane->answer.text))) {
+	switch (broker_publish(conn_broker(publisher->conn), channel_of(publisher, lane), message,
+	    mandatory, lane->answer.text, sizeof(lane->answer.text))) {
 	case SENT_NOTHING:
 		lane->answer.result = PUBLISH_INVALID;
 		return;
@@ -237,12 +241,20 @@ static void send_and_wait(struct publisher *publisher, struct lane *lane, const 
 	}
 	lane->seq++;
 	lane->out = true;
-	if (!conn_wait(publisher->conn, &lane->waiter, deadline_ns))
-		give_up(publisher, lane);
+	while (!conn_wait(publisher->conn, &lane->waiter, deadline_ns)) {
+		if (!publisher->blocked) {
+			give_up(publisher, lane);
+			return;
+		}
+		/* The broker keeps what it was sent for after its alarm; publishing it again would
+		 * double it. */
+		deadline_ns = clock_mono_ns() + publisher->conf->broker.confirm_timeout_ns;
+	}
 }
 
 enum published publisher_publish(struct publisher *publisher, unsigned number,
-    const struct outgoing *message, bool mandatory, int64_t deadline_ns, struct publish_answer *answer)
+    const struct outgoing *message, bool mandatory, int64_t deadline_ns,
+    struct publish_answer *answer)
 {
 	CHECK(number < publisher->n_lanes);
 	struct lane *lane = &publisher->lanes[number];

@@ -1,6 +1,7 @@
 /*
- * Publishes what follows from jobs, on a connection of its own: with confirms, mandatory, one message
- * of a lane at a time, so that a message that comes back is never mistaken for another. Floor 2.
+ * Publishes what follows from jobs, on a connection of its own: with confirms, mandatory, one
+ * message of a lane at a time, so that a message that comes back is never mistaken for another.
+ * Floor 2.
  */
 #ifndef WARREN_PUBLISHER_H
 #define WARREN_PUBLISHER_H
@@ -13,11 +14,11 @@ struct publisher;
 enum published {
 	PUBLISHED,          /* the broker has it, and routed it */
 	PUBLISH_UNROUTABLE, /* no queue took it: the broker has forgotten it */
-	PUBLISH_NACKED,     /* the broker could not keep it: a full queue, a queue process that died */
-	PUBLISH_REFUSED,    /* it closed the channel over it: code and text */
-	PUBLISH_INVALID,    /* it cannot be said in AMQP: nothing was sent */
-	PUBLISH_IN_DOUBT,   /* the connection went away, or no confirm came in time */
-	PUBLISH_BLOCKED,    /* no connection, or the broker's alarm, for all the time there was */
+	PUBLISH_NACKED,  /* the broker could not keep it: a full queue, a queue process that died */
+	PUBLISH_REFUSED, /* it closed the channel over it: code and text */
+	PUBLISH_INVALID, /* it cannot be said in AMQP: nothing was sent */
+	PUBLISH_IN_DOUBT, /* the connection went away, or no confirm came in time */
+	PUBLISH_BLOCKED,  /* no connection, or the broker's alarm, for all the time there was */
 };
 
 struct publish_answer {
@@ -35,13 +36,16 @@ void publisher_destroy(struct publisher *publisher);
 
 /*
  * Publishes one message on `lane` and waits for the broker's word on it, at the latest until the
- * monotonic deadline. `mandatory` false takes "no queue" for success. The message stays the caller's.
- * Blocks; one thread for each lane; stack BROKER_STACK_SIZE.
+ * monotonic deadline, or longer while the broker's alarm holds it back. `mandatory` false takes "no
+ * queue" for success. The message stays the caller's. Blocks; one thread for each lane; stack
+ * BROKER_STACK_SIZE.
  */
 enum published publisher_publish(struct publisher *publisher, unsigned lane,
-    const struct outgoing *message, bool mandatory, int64_t deadline_ns, struct publish_answer *answer);
+    const struct outgoing *message, bool mandatory, int64_t deadline_ns,
+    struct publish_answer *answer);
 
-/* Ends all waiting, now and later: what is out is in doubt. The last thing before the process leaves. */
+/* Ends all waiting, now and later: what is out is in doubt. The last thing before the process
+ * leaves. */
 void publisher_interrupt(struct publisher *publisher);
 
 /* Why publishing does not work now, or "". */

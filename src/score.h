@@ -24,11 +24,11 @@ enum score_counter {
 	COUNT_RETRIED,
 	COUNT_DEAD,
 	COUNT_GIVEN_BACK,
-	COUNT_LOST,        /* returned after its connection was gone: nothing published, nothing acked */
+	COUNT_LOST, /* returned after its connection was gone: nothing published, nothing acked */
 	COUNT_REDELIVERED, /* taken with the broker's redelivered mark */
 	COUNT_UNROUTABLE,  /* replies that no queue took */
 	COUNT_PUBLISHED,
-	COUNT_RUN_NS,      /* time inside run() */
+	COUNT_RUN_NS, /* time inside run() */
 	COUNT_N
 };
 
@@ -45,12 +45,12 @@ struct score_job {
 };
 
 struct score_row {
-	/* Odd while `job` is being written: a reader that sees an odd or changed number reads again, and
-	 * gives up on a row whose writer died there (score_read_job). */
+	/* Odd while `job` is being written: a reader that sees an odd or changed number reads
+	 * again, and gives up on a row whose writer died there (score_read_job). */
 	atomic_uint seq;
-	atomic_int state; /* enum score_state */
-	atomic_int signal; /* the thread that owns this row crashed with it; 0 none */
-	_Atomic pid_t child; /* process group that the job runs, 0 none */
+	atomic_int state;          /* enum score_state */
+	atomic_int signal;         /* the thread that owns this row crashed with it; 0 none */
+	_Atomic pid_t child;       /* process group that the job runs, 0 none */
 	atomic_uint_fast64_t jobs; /* finished by this row's thread since its process started */
 	atomic_uint_fast64_t counters[COUNT_N];
 	struct score_job job;
@@ -60,7 +60,8 @@ struct score_row {
 struct score_worker {
 	_Atomic pid_t pid;
 	atomic_uint generation;
-	atomic_uint_fast64_t jobs; /* finished since it started: back-off grows only while it is 0 */
+	atomic_uint_fast64_t
+	    jobs; /* finished since it started: back-off grows only while it is 0 */
 	uint32_t first_row, n_rows;
 };
 
@@ -78,8 +79,8 @@ uint32_t score_rows(const struct score *score); /* of each worker */
 struct score_worker *score_worker(struct score *score, uint32_t worker);
 struct score_row *score_row(struct score *score, uint32_t worker, uint32_t row);
 
-/* The supervisor's side, before a new process takes over the rows of a dead one: no row holds a job,
- * a write that was cut short is closed, and the counters stay. */
+/* The supervisor's side, before a new process takes over the rows of a dead one: no row holds a
+ * job, a write that was cut short is closed, and the counters stay. */
 void score_reset(struct score *score, uint32_t worker);
 /* Jobs that the worker's process finished since then. */
 uint64_t score_finished(struct score *score, uint32_t worker);

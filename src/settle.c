@@ -61,8 +61,8 @@ static bool wait_unless_ended(const struct warren_job *job, int64_t ns, enum out
 	return !must_end(job, end);
 }
 
-static void complain(struct settler *settler, const struct warren_job *job, const struct outgoing *message,
-    const struct publish_answer *answer)
+static void complain(struct settler *settler, const struct warren_job *job,
+    const struct outgoing *message, const struct publish_answer *answer)
 {
 	uint64_t silent;
 	if (log_complain(&settler->complaint, &silent))
@@ -81,22 +81,24 @@ static void healed(struct settler *settler)
 }
 
 /* One try, in pieces short enough to notice that the lease is gone. */
-static enum published try_once(struct settler *settler, const struct outgoing *message, bool mandatory,
-    struct publish_answer *answer)
+static enum published try_once(struct settler *settler, const struct outgoing *message,
+    bool mandatory, struct publish_answer *answer)
 {
 	int64_t deadline = clock_mono_ns() + settler->conf->broker.confirm_timeout_ns;
-	return publisher_publish(settler->publisher, settler->lane, message, mandatory, deadline, answer);
+	return publisher_publish(
+	    settler->publisher, settler->lane, message, mandatory, deadline, answer);
 }
 
 /*
- * Publishes a message of warren's own (retry, dead letter) to a place that must exist: what is missing
- * is made again, what is full is waited for.
+ * Publishes a message of warren's own (retry, dead letter) to a place that must exist: what is
+ * missing is made again, what is full is waited for.
  */
-static enum outgoing_end publish_until_kept(struct settler *settler, const struct warren_job *job,
-    const struct outgoing *message)
+static enum outgoing_end publish_until_kept(
+    struct settler *settler, const struct warren_job *job, const struct outgoing *message)
 {
 	enum outgoing_end end = END_DONE;
-	for (int64_t again = AGAIN_FIRST_NS;; again = again * 2 < AGAIN_MAX_NS ? again * 2 : AGAIN_MAX_NS) {
+	for (int64_t again = AGAIN_FIRST_NS;;
+	     again = again * 2 < AGAIN_MAX_NS ? again * 2 : AGAIN_MAX_NS) {
 		struct publish_answer answer;
 		if (must_end(job, &end))
 			return end;
@@ -124,19 +126,21 @@ static bool is_direct_reply(const struct outgoing *message)
 {
 	static const char direct[] = "amq.rabbitmq.reply-to.";
 	return message->exchange.len == 0 && message->routing_key.len >= sizeof(direct) - 1 &&
-	    memcmp(message->routing_key.data, direct, sizeof(direct) - 1) == 0;
+	       memcmp(message->routing_key.data, direct, sizeof(direct) - 1) == 0;
 }
 
 /* Publishes a reply or follow-up: the task chose the place, so "not there" is an answer. */
-static enum outgoing_end publish_for_task(struct settler *settler, const struct warren_job *job,
-    const struct outgoing *message)
+static enum outgoing_end publish_for_task(
+    struct settler *settler, const struct warren_job *job, const struct outgoing *message)
 {
 	enum outgoing_end end = END_DONE;
-	for (int64_t again = AGAIN_FIRST_NS;; again = again * 2 < AGAIN_MAX_NS ? again * 2 : AGAIN_MAX_NS) {
+	for (int64_t again = AGAIN_FIRST_NS;;
+	     again = again * 2 < AGAIN_MAX_NS ? again * 2 : AGAIN_MAX_NS) {
 		struct publish_answer answer;
 		if (must_end(job, &end))
 			return end;
-		/* No queue stands behind a direct reply: RabbitMQ 3.10 returns it also when it delivered it. */
+		/* No queue stands behind a direct reply: RabbitMQ 3.10 returns it also when it
+		 * delivered it. */
 		switch (try_once(settler, message, !is_direct_reply(message), &answer)) {
 		case PUBLISHED:
 			healed(settler);
@@ -190,8 +194,8 @@ static bool make_copy(struct settler *settler, struct warren_job *job, const str
 	return true;
 }
 
-static enum outgoing_end publish_dead(struct settler *settler, struct warren_job *job,
-    const struct action *action)
+static enum outgoing_end publish_dead(
+    struct settler *settler, struct warren_job *job, const struct action *action)
 {
 	struct outgoing out;
 	if (!make_copy(settler, job, action, job->attempt, &out))
@@ -201,15 +205,16 @@ static enum outgoing_end publish_dead(struct settler *settler, struct warren_job
 	return publish_until_kept(settler, job, &out);
 }
 
-static enum outgoing_end publish_retry(struct settler *settler, struct warren_job *job,
-    const struct action *action, int64_t *delay_ns)
+static enum outgoing_end publish_retry(
+    struct settler *settler, struct warren_job *job, const struct action *action, int64_t *delay_ns)
 {
 	struct outgoing out;
 	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE], exchange[LADDER_NAME_SIZE];
 	enum outgoing_end end = END_DONE;
 	/* Five bits below the limit: nothing that rounding could carry over it. */
 	int64_t longest_ns = (INT64_C(31) << link_ladder_limit(settler->link)) / 16 * NS_PER_S;
-	uint32_t seconds = ladder_round(action->delay_ns < longest_ns ? action->delay_ns : longest_ns);
+	uint32_t seconds =
+	    ladder_round(action->delay_ns < longest_ns ? action->delay_ns : longest_ns);
 	int rung = ladder_rung(seconds);
 	while (!link_raise_ladder(settler->link, rung, clock_mono_ns() + NS_PER_S))
 		if (must_end(job, &end))
@@ -231,16 +236,17 @@ static enum outgoing_end publish_retry(struct settler *settler, struct warren_jo
 static bool reply_allowed(const struct warren_job *job)
 {
 	return job->queue->replies == REPLIES_ANY ||
-	    (job->queue->replies == REPLIES_DIRECT && is_direct_reply(job->reply));
+	       (job->queue->replies == REPLIES_DIRECT && is_direct_reply(job->reply));
 }
 
 /* A reply that nobody waits for any more is counted, and the job is done all the same. */
-static enum outgoing_end publish_reply(struct settler *settler, struct warren_job *job,
-    struct settlement *settlement)
+static enum outgoing_end publish_reply(
+    struct settler *settler, struct warren_job *job, struct settlement *settlement)
 {
 	if (!reply_allowed(job)) {
-		log_event(LOG_WARN, "reply.refused", L_STR("job", job->id), L_STR("queue", job->queue->label),
-		    L_BYTES("reply_to", job->reply->routing_key), L_STR("reason", "the queue's setting replies"));
+		log_event(LOG_WARN, "reply.refused", L_STR("job", job->id),
+		    L_STR("queue", job->queue->label), L_BYTES("reply_to", job->reply->routing_key),
+		    L_STR("reason", "the queue's setting replies"));
 		return END_DONE;
 	}
 	enum outgoing_end end = publish_for_task(settler, job, job->reply);
@@ -249,14 +255,15 @@ static enum outgoing_end publish_reply(struct settler *settler, struct warren_jo
 	} else if (end == END_UNROUTABLE || end == END_INVALID) {
 		settlement->unroutable++;
 		log_event(LOG_WARN, "reply.unroutable", L_STR("job", job->id),
-		    L_STR("queue", job->queue->label), L_BYTES("reply_to", job->reply->routing_key));
+		    L_STR("queue", job->queue->label),
+		    L_BYTES("reply_to", job->reply->routing_key));
 		return END_DONE;
 	}
 	return end;
 }
 
-static enum outgoing_end publish_results(struct settler *settler, struct warren_job *job,
-    struct settlement *settlement)
+static enum outgoing_end publish_results(
+    struct settler *settler, struct warren_job *job, struct settlement *settlement)
 {
 	for (const struct outgoing *m = job->follow_ups; m; m = m->next) {
 		enum outgoing_end end = publish_for_task(settler, job, m);

@@ -1,6 +1,6 @@
 /*
- * Settling: turns what came of a job into AMQP. Publish what must be published, wait for its confirm,
- * then ack; never the reverse. Floor 2.
+ * Settling: turns what came of a job into AMQP. Publish what must be published, wait for its
+ * confirm, then ack; never the reverse. Floor 2.
  */
 #ifndef WARREN_SETTLE_H
 #define WARREN_SETTLE_H
@@ -24,14 +24,15 @@ struct settlement {
 	struct action action;
 	enum outcome outcome; /* as it came, or UNROUTABLE when a follow-up had no queue */
 	unsigned published, unroutable;
-	bool lost; /* the lease was gone: nothing took effect */
+	bool lost;        /* the lease was gone: nothing took effect */
 	int64_t delay_ns; /* of a retry, as the ladder rounds it */
 };
 
 /*
- * Publishes what `outcome` asks for and says how the delivery is to be settled on its channel. A publish that
- * does not work is tried again, with back-off, as long as the job's lease holds and the process is not
- * told to leave; meanwhile the thread keeps its delivery and takes no other. Blocks.
+ * Publishes what `outcome` asks for and says how the delivery is to be settled on its channel. A
+ * publish that does not work is tried again, with back-off, as long as the job's lease holds and
+ * the process is not told to leave; meanwhile the thread keeps its delivery and takes no other.
+ * Blocks.
  */
 struct settlement settle_job(struct settler *settler, struct warren_job *job, enum outcome outcome);
 

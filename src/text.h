@@ -4,8 +4,8 @@
 
 #include "base.h"
 
-/* "500ms", "10s", "5m", "2h", "1d", "0"; a fraction is allowed ("1.5s"). False when it is not one or
- * does not fit. No locale is consulted. */
+/* "500ms", "10s", "5m", "2h", "1d", "0"; a fraction is allowed ("1.5s"). False when it is not one
+ * or does not fit. No locale is consulted. */
 bool text_duration_ns(const char *s, int64_t *ns) MUST_CHECK;
 
 /* "4096", "64KiB", "16MiB", "1GiB" (and B, kB, MB, GB for powers of ten). */
@@ -17,9 +17,9 @@ char *text_show_size(int64_t n, char *buf, size_t size);
 
 /*
  * Writes `in` to `out` so that it is one line of printable, valid UTF-8: C0 and C1 controls, DEL,
- * line separators, bidirectional controls and invalid bytes become \n, \t, \xNN or \u{NNNN}; quote and
- * backslash are escaped with a backslash. Always terminates; cuts at whole characters and ends in "..."
- * where it did not fit. Returns the length written.
+ * line separators, bidirectional controls and invalid bytes become \n, \t, \xNN or \u{NNNN}; quote
+ * and backslash are escaped with a backslash. Always terminates; cuts at whole characters and ends
+ * in "..." where it did not fit. Returns the length written.
  */
 size_t text_escape(struct bytes in, char *out, size_t size);
 
@@ -28,7 +28,8 @@ size_t text_escape_json(struct bytes in, char *out, size_t size);
 
 bool text_is_utf8(struct bytes in);
 
-/* Shell-like pattern over task names: `*` matches any run of characters, nothing else is special. */
+/* Shell-like pattern over task names: `*` matches any run of characters, nothing else is special.
+ */
 bool text_match(const char *pattern, struct bytes name);
 
 /* RabbitMQ task and header names we make: [A-Za-z0-9._-], 1 to 255 bytes. */

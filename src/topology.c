@@ -48,7 +48,8 @@ static const char *keep(struct script *script, const char *text)
 	return copy;
 }
 
-static void put_argument(struct script *script, struct step *step, const char *key, struct value value)
+static void put_argument(
+    struct script *script, struct step *step, const char *key, struct value value)
 {
 	struct table *table = &step->arguments;
 	struct field *fields = arena_zalloc(script->arena, table->n + 1, sizeof(*fields));
@@ -82,7 +83,8 @@ static const char *queue_type_word(enum conf_queue_type type)
 
 bool topology_uses_ladder(const struct conf_queue *queue)
 {
-	return queue->retry.attempts > 1 && !queue->no_ack && !queue->exclusive && queue->name[0] != '\0';
+	return queue->retry.attempts > 1 && !queue->no_ack && !queue->exclusive &&
+	       queue->name[0] != '\0';
 }
 
 static const struct conf_exchange *listed_exchange(const struct conf *conf, const char *name)
@@ -93,24 +95,24 @@ static const struct conf_exchange *listed_exchange(const struct conf *conf, cons
 	return NULL;
 }
 
-static void add_exchange(struct script *script, const struct conf_exchange *exchange, const char *why)
+static void add_exchange(
+    struct script *script, const struct conf_exchange *exchange, const char *why)
 {
 	if (exchange->declare == DECLARE_OFF)
 		return;
-	add(script,
-	    (struct step){ .kind = STEP_EXCHANGE,
-		.name = exchange->name,
-		.type = exchange->type,
-		.passive = exchange->declare == DECLARE_PASSIVE,
-		.durable = exchange->durable,
-		.auto_delete = exchange->auto_delete,
-		.internal = exchange->internal,
-		.arguments = exchange->arguments,
-		.why = why });
+	add(script, (struct step){ .kind = STEP_EXCHANGE,
+			.name = exchange->name,
+			.type = exchange->type,
+			.passive = exchange->declare == DECLARE_PASSIVE,
+			.durable = exchange->durable,
+			.auto_delete = exchange->auto_delete,
+			.internal = exchange->internal,
+			.arguments = exchange->arguments,
+			.why = why });
 }
 
-static void add_bound_exchanges(struct script *script, const struct conf *conf,
-    const struct conf_queue *queue)
+static void add_bound_exchanges(
+    struct script *script, const struct conf *conf, const struct conf_queue *queue)
 {
 	for (size_t i = 0; i < queue->n_bindings; i++) {
 		const char *name = queue->bindings[i].exchange;
@@ -125,15 +127,14 @@ static void add_bound_exchanges(struct script *script, const struct conf *conf,
 
 static void add_work_queue(struct script *script, const struct conf_queue *queue)
 {
-	struct step *step = add(script,
-	    (struct step){ .kind = STEP_QUEUE,
-		.name = queue->name,
-		.passive = queue->declare == DECLARE_PASSIVE,
-		.durable = queue->durable,
-		.exclusive = queue->exclusive,
-		.auto_delete = queue->auto_delete,
-		.arguments = queue->arguments,
-		.why = "its messages run tasks" });
+	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
+					    .name = queue->name,
+					    .passive = queue->declare == DECLARE_PASSIVE,
+					    .durable = queue->durable,
+					    .exclusive = queue->exclusive,
+					    .auto_delete = queue->auto_delete,
+					    .arguments = queue->arguments,
+					    .why = "its messages run tasks" });
 	if (queue->type != QUEUE_UNSET)
 		put_text(script, step, "x-queue-type", queue_type_word(queue->type));
 	/* RabbitMQ 4 drops what was delivered 20 times, unless it knows where to put it. */
@@ -149,13 +150,12 @@ static void add_bindings(struct script *script, const struct conf_queue *queue)
 	for (size_t i = 0; i < queue->n_bindings; i++) {
 		const struct conf_binding *binding = &queue->bindings[i];
 		for (size_t k = 0; k < binding->n_keys; k++)
-			add(script,
-			    (struct step){ .kind = STEP_BIND,
-				.name = queue->name,
-				.source = binding->exchange,
-				.key = binding->keys[k],
-				.arguments = binding->arguments,
-				.why = "brings it its messages" });
+			add(script, (struct step){ .kind = STEP_BIND,
+					.name = queue->name,
+					.source = binding->exchange,
+					.key = binding->keys[k],
+					.arguments = binding->arguments,
+					.why = "brings it its messages" });
 	}
 }
 
@@ -163,12 +163,11 @@ static void add_dead_letters(struct script *script, const struct conf_queue *que
 {
 	if (!queue->dead_letter)
 		return;
-	struct step *step = add(script,
-	    (struct step){ .kind = STEP_QUEUE,
-		.name = queue->dead_letter,
-		.passive = passive,
-		.durable = true,
-		.why = "keeps its dead letters" });
+	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
+					    .name = queue->dead_letter,
+					    .passive = passive,
+					    .durable = true,
+					    .why = "keeps its dead letters" });
 	put_text(script, step, "x-queue-type", queue_type_word(queue->dead_letter_type));
 }
 
@@ -177,12 +176,11 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 {
 	char *name = arena_printf(script->arena, "%s" LADDER_RETURN_SUFFIX, queue->name);
 	CHECK(name);
-	struct step *step = add(script,
-	    (struct step){ .kind = STEP_QUEUE,
-		.name = name,
-		.passive = passive,
-		.durable = true,
-		.why = "brings its retries back" });
+	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
+					    .name = name,
+					    .passive = passive,
+					    .durable = true,
+					    .why = "brings its retries back" });
 	make_lossless(script, step, "");
 	put_text(script, step, "x-dead-letter-routing-key", queue->name);
 	put_argument(script, step, "x-message-ttl", V_INT(0));
@@ -192,12 +190,11 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE];
 	ladder_address(bytes_of(queue->name), address);
 	ladder_delivery_binding(address, key);
-	add(script,
-	    (struct step){ .kind = STEP_BIND,
-		.name = name,
-		.source = LADDER_DELIVER,
-		.key = keep(script, key),
-		.why = "retries that have waited leave the ladder here" });
+	add(script, (struct step){ .kind = STEP_BIND,
+			.name = name,
+			.source = LADDER_DELIVER,
+			.key = keep(script, key),
+			.why = "retries that have waited leave the ladder here" });
 }
 
 struct script *topology_queue(const struct conf *conf, const struct conf_queue *queue)
@@ -225,7 +222,8 @@ struct script *topology_exchanges(const struct conf *conf)
 		for (size_t q = 0; q < conf->n_queues; q++)
 			for (size_t b = 0; b < conf->queues[q].n_bindings; b++)
 				bound = bound || (conf->queues[q].declare == DECLARE_ACTIVE &&
-				    strcmp(conf->queues[q].bindings[b].exchange, name) == 0);
+						     strcmp(conf->queues[q].bindings[b].exchange,
+							 name) == 0);
 		if (!bound)
 			add_exchange(script, &conf->exchanges[i], "listed for publishers");
 	}
@@ -234,40 +232,37 @@ struct script *topology_exchanges(const struct conf *conf)
 
 /* ---- the delay ladder (FACTS.md 5.1, 5.2) ---- */
 
-static void add_topic_exchange(struct script *script, const char *name, bool passive, const char *why)
+static void add_topic_exchange(
+    struct script *script, const char *name, bool passive, const char *why)
 {
-	add(script,
-	    (struct step){ .kind = STEP_EXCHANGE,
-		.name = name,
-		.type = "topic",
-		.passive = passive,
-		.durable = true,
-		.why = why });
+	add(script, (struct step){ .kind = STEP_EXCHANGE,
+			.name = name,
+			.type = "topic",
+			.passive = passive,
+			.durable = true,
+			.why = why });
 }
 
 static void add_parking(struct script *script, bool passive)
 {
-	struct step *step = add(script,
-	    (struct step){ .kind = STEP_EXCHANGE,
-		.name = LADDER_PARKED,
-		.type = "fanout",
-		.passive = passive,
-		.durable = true,
-		.why = "takes delayed messages whose queue is gone" });
-	step = add(script,
-	    (struct step){ .kind = STEP_QUEUE,
-		.name = LADDER_PARKED,
-		.passive = passive,
-		.durable = true,
-		.why = "keeps delayed messages whose queue is gone" });
+	struct step *step = add(script, (struct step){ .kind = STEP_EXCHANGE,
+					    .name = LADDER_PARKED,
+					    .type = "fanout",
+					    .passive = passive,
+					    .durable = true,
+					    .why = "takes delayed messages whose queue is gone" });
+	step = add(script, (struct step){ .kind = STEP_QUEUE,
+			       .name = LADDER_PARKED,
+			       .passive = passive,
+			       .durable = true,
+			       .why = "keeps delayed messages whose queue is gone" });
 	put_text(script, step, "x-queue-type", "quorum");
 	if (!passive)
-		add(script,
-		    (struct step){ .kind = STEP_BIND,
-			.name = LADDER_PARKED,
-			.source = LADDER_PARKED,
-			.key = "",
-			.why = "parks them" });
+		add(script, (struct step){ .kind = STEP_BIND,
+				.name = LADDER_PARKED,
+				.source = LADDER_PARKED,
+				.key = "",
+				.why = "parks them" });
 }
 
 static void add_rung(struct script *script, int rung, bool passive)
@@ -279,31 +274,28 @@ static void add_rung(struct script *script, int rung, bool passive)
 	const char *own = keep(script, name), *next = keep(script, below);
 
 	add_topic_exchange(script, own, passive, "a rung of the delay ladder");
-	struct step *step = add(script,
-	    (struct step){ .kind = STEP_QUEUE,
-		.name = own,
-		.passive = passive,
-		.durable = true,
-		.why = "delayed messages wait here" });
+	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
+					    .name = own,
+					    .passive = passive,
+					    .durable = true,
+					    .why = "delayed messages wait here" });
 	make_lossless(script, step, next);
 	put_argument(script, step, "x-message-ttl", V_INT(ladder_rung_ttl_ms(rung)));
 	if (passive)
 		return;
 
 	ladder_binding(rung, 1, key);
-	add(script,
-	    (struct step){ .kind = STEP_BIND,
-		.name = own,
-		.source = own,
-		.key = keep(script, key),
-		.why = "those whose delay has this bit wait" });
+	add(script, (struct step){ .kind = STEP_BIND,
+			.name = own,
+			.source = own,
+			.key = keep(script, key),
+			.why = "those whose delay has this bit wait" });
 	ladder_binding(rung, 0, key);
-	add(script,
-	    (struct step){ .kind = STEP_BIND_EXCHANGE,
-		.name = next,
-		.source = own,
-		.key = keep(script, key),
-		.why = "the others go on at once" });
+	add(script, (struct step){ .kind = STEP_BIND_EXCHANGE,
+			.name = next,
+			.source = own,
+			.key = keep(script, key),
+			.why = "the others go on at once" });
 }
 
 struct script *topology_ladder(int top, bool passive)
@@ -313,7 +305,8 @@ struct script *topology_ladder(int top, bool passive)
 		return script;
 	CHECK(top < LADDER_RUNGS);
 	add_parking(script, passive);
-	add_topic_exchange(script, LADDER_DELIVER, passive, "delayed messages leave the ladder here");
+	add_topic_exchange(
+	    script, LADDER_DELIVER, passive, "delayed messages leave the ladder here");
 	put_text(script, &script->steps[script->n - 1], "alternate-exchange", LADDER_PARKED);
 	/* Lowest first: a binding to a rung that is not there yet would leave it half made. */
 	for (int rung = 0; rung <= top; rung++)
@@ -328,8 +321,10 @@ int topology_top_rung(const struct conf *conf)
 		const struct conf_queue *queue = &conf->queues[i];
 		if (!topology_uses_ladder(queue))
 			continue;
-		/* With jitter a delay may pass its maximum; a timed-out job waits kill_after at least. */
-		int64_t longest = (int64_t)((double)queue->retry.max_ns * (1.0 + queue->retry.jitter));
+		/* With jitter a delay may pass its maximum; a timed-out job waits kill_after at
+		 * least. */
+		int64_t longest =
+		    (int64_t)((double)queue->retry.max_ns * (1.0 + queue->retry.jitter));
 		if (longest < queue->kill_after_ns)
 			longest = queue->kill_after_ns;
 		int rung = ladder_top_rung(longest);
@@ -342,7 +337,8 @@ int topology_top_rung(const struct conf *conf)
 bool topology_ladder_passive(const struct conf *conf)
 {
 	for (size_t i = 0; i < conf->n_queues; i++)
-		if (topology_uses_ladder(&conf->queues[i]) && conf->queues[i].declare == DECLARE_ACTIVE)
+		if (topology_uses_ladder(&conf->queues[i]) &&
+		    conf->queues[i].declare == DECLARE_ACTIVE)
 			return false;
 	return true;
 }
@@ -352,8 +348,9 @@ bool topology_ladder_passive(const struct conf *conf)
 static size_t show_flags(const struct step *step, char *buf, size_t size)
 {
 	size_t len = (size_t)snprintf(buf, size, "%s%s%s%s%s%s", step->passive ? " must exist" : "",
-	    step->type ? " " : "", step->type ? step->type : "", step->durable ? " durable" : " transient",
-	    step->exclusive ? " exclusive" : "", step->auto_delete ? " auto_delete" : "");
+	    step->type ? " " : "", step->type ? step->type : "",
+	    step->durable ? " durable" : " transient", step->exclusive ? " exclusive" : "",
+	    step->auto_delete ? " auto_delete" : "");
 	return len < size ? len : size - 1;
 }
 
@@ -382,16 +379,17 @@ void step_show(const struct step *step, char *buf, size_t size)
 		(void)snprintf(buf, size, "exchange %s%s%s", step->name, flags, arguments);
 		break;
 	case STEP_QUEUE:
-		(void)snprintf(buf, size, "queue %s%s%s", step->name[0] ? step->name : "(named by the server)",
-		    flags, arguments);
+		(void)snprintf(buf, size, "queue %s%s%s",
+		    step->name[0] ? step->name : "(named by the server)", flags, arguments);
 		break;
 	case STEP_BIND:
 		(void)snprintf(buf, size, "bind queue %s to exchange %s with key \"%s\"%s",
-		    step->name[0] ? step->name : "(named by the server)", step->source, step->key, arguments);
+		    step->name[0] ? step->name : "(named by the server)", step->source, step->key,
+		    arguments);
 		break;
 	case STEP_BIND_EXCHANGE:
-		(void)snprintf(buf, size, "bind exchange %s to exchange %s with key \"%s\"%s", step->name,
-		    step->source, step->key, arguments);
+		(void)snprintf(buf, size, "bind exchange %s to exchange %s with key \"%s\"%s",
+		    step->name, step->source, step->key, arguments);
 		break;
 	}
 }

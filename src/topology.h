@@ -1,7 +1,7 @@
 /*
  * What must exist on the broker for a configuration to work: exchanges, queues, bindings, the delay
- * ladder, dead-letter queues. Made as lists of steps; link.c runs them, `warren topology` prints them.
- * Floor 2.
+ * ladder, dead-letter queues. Made as lists of steps; link.c runs them, `warren topology` prints
+ * them. Floor 2.
  */
 #ifndef WARREN_TOPOLOGY_H
 #define WARREN_TOPOLOGY_H

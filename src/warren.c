@@ -128,10 +128,10 @@ static void widen_stack(void)
 /* What was printed must have arrived: a full disk is not a success. */
 static int end(int code)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	if ((fflush(stdout) == 0 && !ferror(stdout)) || code != EXIT_OK)
 		return code;
 	(void)fputs("warren: cannot write to standard output\n", stderr);
-	return code == EXIT_OK ? EXIT_OS : code;
+	return EXIT_OS;
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* warrend: the daemon. Arguments in, exit code out; what it becomes is decided here: the
  * supervisor, or, executed by it, a worker process or a checking child. Floor 4. */
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -15,6 +17,12 @@
 #include "worker.h"
 
 #define DEFAULT_CONFIG "/etc/warren/warren.cfg"
+
+enum {
+	ORPHAN_LIMIT_S = 15, /* longer than a worker needs to leave in order */
+	OOM_RAISE = 100,
+	OOM_MAX = 1000,
+};
 
 enum mode { MODE_RUN, MODE_TEST, MODE_WORKER, MODE_CHECK };
 
@@ -104,14 +112,65 @@ static bool was_handed_over(void)
 }
 
 /* Says the first error, and how many there are, in the one message that a refusal is. */
-static int refuse(const struct conf_errors *errors)
+static int refuse(struct conf_errors *errors)
 {
 	const struct conf_error *first = errors->list;
+	int code = errors->refused ? EXIT_REFUSED : EXIT_CONFIG;
 	char *text = xasprintf("%s:%u: %s", first->file, first->line, first->text);
 
 	(void)ipc_send(CHILD_IPC, IPC_REFUSED, (int64_t)errors->n, text);
 	free(text);
-	return errors->refused ? EXIT_REFUSED : EXIT_CONFIG;
+	conf_errors_free(errors);
+	return code;
+}
+
+/* Where memory runs out, a worker goes before the supervisor that would replace it. */
+static void raise_oom_score(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	char text[32] = "";
+	long score;
+
+	if (fd < 0)
+		return;
+	if (read(fd, text, sizeof(text) - 1) > 0) {
+		score = strtol(text, NULL, 10) + OOM_RAISE;
+		snprintf(text, sizeof(text), "%ld", score < OOM_MAX ? score : OOM_MAX);
+		if (pwrite(fd, text, strlen(text), 0) < 0)
+			log_event(LOG_DEBUG, "oom-score.kept", L_STR("why", strerror(errno)));
+	}
+	close(fd);
+}
+
+static timer_t orphan_timer; /* fires SIGKILL, which nothing can block */
+static pid_t parent;
+
+static void on_parent_death(int signal)
+{
+	const struct itimerspec limit = { .it_value.tv_sec = ORPHAN_LIMIT_S };
+
+	(void)signal;
+	if (getppid() != parent) /* anybody else may send us this signal too, and means nothing */
+		(void)timer_settime(orphan_timer, 0, &limit, NULL);
+}
+
+/*
+ * An orphan reads the end of its socket, lets running jobs finish for a moment and leaves
+ * (worker.c). If it does not, because it hangs somewhere, the kernel ends it. Until here it was
+ * SIGKILL at once.
+ */
+static bool expect_parent_death(void)
+{
+	struct sigevent kill_us = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+	struct sigaction action = { .sa_handler = on_parent_death, .sa_flags = SA_RESTART };
+	sigset_t set;
+
+	parent = getppid();
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	return timer_create(CLOCK_MONOTONIC, &kill_us, &orphan_timer) == 0 &&
+	       sigaction(SIGTERM, &action, NULL) == 0 &&
+	       sigprocmask(SIG_UNBLOCK, &set, NULL) == 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0;
 }
 
 static int run_worker(const struct arguments *args, const char *path)
@@ -122,7 +181,9 @@ static int run_worker(const struct arguments *args, const char *path)
 		.generation = args->generation,
 		.supervisor = CHILD_IPC,
 	};
+	struct conf *conf;
 	char role[32];
+	int code;
 
 	snprintf(role, sizeof(role), "warren:worker%u", args->number);
 	(void)prctl(PR_SET_NAME, role);
@@ -130,49 +191,56 @@ static int run_worker(const struct arguments *args, const char *path)
 	log_set_role(role);
 	setup.score = score_open(CHILD_SCORE);
 	close(CHILD_SCORE);
-	if (!setup.score)
+	if (!setup.score || !expect_parent_death())
 		return EXIT_OS;
-	setup.conf = snapshot_read(path, &errors);
-	if (!setup.conf)
+	setup.conf = conf = snapshot_read(path, &errors);
+	if (!conf)
 		return refuse(&errors);
-	log_init(setup.conf->log_level, setup.conf->log_format);
-	signal(SIGPIPE, SIG_IGN);
-	return worker_main(&setup);
+	log_init(conf->log_level, conf->log_format);
+	raise_oom_score();
+	code = worker_main(&setup);
+	conf_free(conf);
+	score_close(setup.score);
+	return code;
 }
 
-static int run_check(const char *path)
+/* Ends without exit(): what plugins have registered to run there is none of the check's business.
+ */
+__attribute__((noreturn)) static void run_check(const char *path)
 {
 	struct conf_errors errors = { 0 };
 	struct conf *conf;
+	bool fine;
 
 	(void)prctl(PR_SET_NAME, "warren:check");
 	log_set_role("check");
 	signal(SIGPIPE, SIG_IGN);
 	conf = snapshot_read(path, &errors);
-	if (conf && worker_check(conf, &errors) && errors.n == 0)
-		return EXIT_OK;
+	fine = conf && worker_check(conf, &errors) && errors.n == 0;
+	conf_free(conf);
+	if (fine)
+		_exit(EXIT_OK);
 	check_report(CHILD_IPC, &errors);
-	return errors.refused ? EXIT_REFUSED : EXIT_CONFIG;
+	_exit(errors.refused ? EXIT_REFUSED : EXIT_CONFIG);
 }
 
 static int run_child(int argc, char **argv, const struct arguments *args)
 {
 	char *path = xstrdup(args->path); /* the title overwrites the arguments */
-	char title[32];
-	int code;
+	char title[32] = "warren: check";
+	int code = EXIT_USAGE;
 
-	if (!was_handed_over()) {
+	if (was_handed_over()) {
+		if (args->mode == MODE_WORKER)
+			snprintf(title, sizeof(title), "warren: worker %u", args->number);
+		set_title(argc, argv, title);
+		if (args->mode == MODE_CHECK)
+			run_check(path);
+		code = run_worker(args, path);
+	} else {
 		fprintf(stderr, "warrend: --%s is for warrend itself\n",
 		    args->mode == MODE_WORKER ? CHILD_WORKER_OPTION : CHILD_CHECK_OPTION);
-		free(path);
-		return EXIT_USAGE;
 	}
-	if (args->mode == MODE_WORKER)
-		snprintf(title, sizeof(title), "warren: worker %u", args->number);
-	else
-		snprintf(title, sizeof(title), "warren: check");
-	set_title(argc, argv, title);
-	code = args->mode == MODE_WORKER ? run_worker(args, path) : run_check(path);
 	free(path);
 	return code;
 }

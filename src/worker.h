@@ -1,4 +1,5 @@
-/* The life of a worker process: open plugins, consume, drain, leave with a meaningful code. Floor 3. */
+/* The life of a worker process: open plugins, consume, drain, leave with a meaningful code.
+ * Floor 3. */
 #ifndef WARREN_WORKER_H
 #define WARREN_WORKER_H
 

@@ -50,10 +50,11 @@
 #include <string.h>
 #include <sys/types.h>
 
-#ifdef __cplusplus
-/* Our structs are made to be given in part. g++ -Wextra alone would warn of that, even where the
- * members are named; the including file keeps this setting, as its own tables need it. */
+/* Our structs are made to be given in part, and they grow: -Wextra would warn of every table. The
+ * including file keeps this setting, as its own tables need it. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
+#ifdef __cplusplus
 extern "C" {
 #endif
 

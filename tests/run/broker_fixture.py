@@ -41,8 +41,8 @@ class Broker:
     def __init__(self, folder=None):
         self.own = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="warren-broker-")
-        self.vhosts = []
-        self.made = 0
+        self.vhosts = 0  # made so far
+        self.spare = []  # of them, not used yet
         if self.own:
             atexit.register(self.remove)
             self.start()
@@ -72,16 +72,16 @@ class Broker:
 
     def add_vhost(self):
         """A new vhost, of several that are made at once: a run of rabbitmqctl takes most of a second."""
-        if not self.vhosts:
-            self.vhosts = [f"test-{os.getpid()}-{self.made + i}" for i in range(10)]
-            self.made += len(self.vhosts)
+        if not self.spare:
+            self.spare = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(10)]
+            self.vhosts += len(self.spare)
             rights = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
             with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                json.dump({"vhosts": [{"name": name} for name in self.vhosts],
-                           "permissions": [{"vhost": name, **rights} for name in self.vhosts]}, file)
+                json.dump({"vhosts": [{"name": name} for name in self.spare],
+                           "permissions": [{"vhost": name, **rights} for name in self.spare]}, file)
                 file.flush()
                 self.ctl("import_definitions", file.name)
-        return self.vhosts.pop()
+        return self.spare.pop()
 
     def url(self, vhost):
         return f"amqp://guest:guest@127.0.0.1:{self.port()}/{vhost}"

@@ -27,7 +27,7 @@ PLUGINS = os.path.join(BUILD, "lib", "warren", "plugins")
 LEDGER = os.path.join(BUILD, "tests", "run", "ledger.so")
 HERE = os.path.join(ROOT, "tests", "run")
 MARK = "WARREN_TEST_RUN"  # in the environment of every process of a daemon under test
-SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|==\d+== .*ERROR SUMMARY: [1-9]")
+SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|^==\d+== ", re.M)
 VALGRIND = os.environ.get("WARREN_VALGRIND")
 SLOWER = 20 if VALGRIND else 1
 
@@ -35,25 +35,7 @@ SLOWER = 20 if VALGRIND else 1
 # ---- The broker ----
 
 class Node(broker_fixture.Broker):
-    """Makes virtual hosts many at a time, because each call of rabbitmqctl takes about a second."""
-
-    BATCH = 16
-
-    def __init__(self, folder=None):
-        super().__init__(folder)
-        self.fresh = []
-
-    def add_vhost(self):
-        if not self.fresh:
-            self.fresh = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(self.BATCH)]
-            self.vhosts += self.BATCH
-            grants = [{"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
-                      for name in self.fresh]
-            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                json.dump({"vhosts": [{"name": name} for name in self.fresh], "permissions": grants}, file)
-                file.flush()
-                self.ctl("import_definitions", file.name)
-        return self.fresh.pop()
+    """The private node, with what these tests do to it."""
 
     def stop(self):
         self.script("stop")
@@ -167,12 +149,15 @@ class Warrend:
         return text
 
     def start(self):
-        wrapper = [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
-                   "--errors-for-leak-kinds=definite", "--quiet"] if VALGRIND else []
+        wrapper, environment = [], {**os.environ, **self.environment, MARK: self.mark}
+        if VALGRIND:
+            wrapper = [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
+                       "--errors-for-leak-kinds=definite", "--quiet"]
+            environment["LD_PRELOAD"] = os.environ["WARREN_EXEC_SELF"]
         with open(self.path("out"), "ab") as out, open(self.path("log"), "ab") as log:
             self.process = subprocess.Popen(
                 [*wrapper, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=log, env={**os.environ, **self.environment, MARK: self.mark}, start_new_session=True)
+                stderr=log, env=environment, start_new_session=True)
         return self
 
     def path(self, name):
@@ -195,17 +180,18 @@ class Warrend:
     def wait_for(self, event, count=1, since=0, seconds=PATIENCE, **fields):
         """Waits until the log holds `count` such lines and returns the last of them."""
         def look():
+            ended = self.process.poll() is not None  # looked at first: what it says last counts
             found = self.events(event, since, **fields)
-            if len(found) < count and self.process.poll() is not None:
-                found = self.events(event, since, **fields)  # what it said last
-                if len(found) < count:
-                    raise AssertionError(f"warrend ended ({self.process.returncode}) before {event} {fields}\n"
-                                         + self.text()[-3000:])
+            if ended and len(found) < count:
+                raise AssertionError(f"warrend ended with {self.process.returncode}")
             return found[count - 1:count]
+        return self.patiently(look, f"event={event} {fields}, {count} times", seconds)[0]
+
+    def patiently(self, condition, what, seconds=PATIENCE):
         try:
-            return wait_until(look, f"{count} times event={event} {fields}", seconds * SLOWER)[0]
+            return wait_until(condition, what, seconds * SLOWER)
         except AssertionError as failure:
-            raise AssertionError(f"{failure}\n{self.text()[-3000:]}") from None
+            raise AssertionError(f"{what}: {failure}\n{self.text()[-4000:]}") from None
 
     def consuming(self, since=0, workers=1):
         self.wait_for("worker.consuming", workers, since)
@@ -221,10 +207,7 @@ class Warrend:
         def look():
             found = self.ledger(what, name)
             return found if len(found) >= count else None
-        try:
-            return wait_until(look, f"{count} times {what} of {name}", seconds * SLOWER)
-        except AssertionError as failure:
-            raise AssertionError(f"{failure}\n{self.text()[-3000:]}") from None
+        return self.patiently(look, f"{what} of {name}, {count} times", seconds)
 
     # -- what becomes of it --
 
@@ -241,7 +224,7 @@ class Warrend:
         """The process id of the one worker that was started last."""
         return int(self.events("worker.started")[-1]["pid"])
 
-    def signal(self, number):
+    def kill(self, number):
         self.process.send_signal(number)
 
     def wait(self, seconds=PATIENCE):
@@ -249,7 +232,7 @@ class Warrend:
 
     def stop(self, number=signal.SIGTERM):
         """Drains, and returns the exit code; no process may be left behind."""
-        self.signal(number)
+        self.kill(number)
         code = self.wait()
         wait_until(lambda: not self.processes(), f"no process left of {self.mark}", 10)
         return code

@@ -27,6 +27,15 @@ plugin_dir=$(pkg-config --variable=plugindir warren)
 for name in print sleep upper digest exec; do
 	"$warren" plugin show "$plugin_dir/$name.so" > /dev/null || fail "$name.so is refused"
 done
+for sample in "$prefix"/share/doc/warren/examples/*.cfg; do
+	name=$(basename "$sample" .cfg)
+	[ -f "$plugin_dir/$name.so" ] || continue
+	sed "s|^plugins = {|plugins = { directory = \"$plugin_dir\";|" "$sample" > "$work/$name.cfg"
+	"$prefix/sbin/warrend" -t -c "$work/$name.cfg" > "$work/sample.log" 2>&1 || {
+		cat "$work/sample.log" >&2
+		fail "the sample $name.cfg is refused"
+	}
+done
 unit=$prefix/lib/systemd/system/warrend.service
 if [ -f "$unit" ]; then
 	grep -q "^ExecStart=$prefix/sbin/warrend" "$unit" || fail "$unit names another warrend"

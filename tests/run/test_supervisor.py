@@ -1,10 +1,9 @@
 """warrend as a process, without a broker: options, exit codes, signals, reload, readiness, death.
 
-Runs the warrend that WARREND names, or the one in the newest build folder. The broker's address is a
-loopback port that nobody listens on: workers open their plugins and go on trying to connect.
+WARREN_BUILD names the build folder whose warrend is tested. The broker's address is a loopback port that
+nobody listens on: workers open their plugins and go on trying to connect.
 """
 
-import glob
 import os
 import re
 import shutil
@@ -17,6 +16,9 @@ import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("WARREN_BUILD", os.path.join(ROOT, "build"))
+WARREND = os.path.join(BUILD, "src", "warrend")
+PLUGINS = os.path.join(BUILD, "lib", "warren", "plugins")
 PATIENCE = 20  # seconds that anything may take before a test calls it lost
 
 CONFIG = """
@@ -26,13 +28,6 @@ queues = ( { name = "q"; task = "text.upper"; threads = 2; } );
 workers = { processes = %(processes)d; drain_limit = "%(drain)s"; start_limit = "%(start)s"; };
 log = { level = "debug"; };
 """
-
-
-def find_warrend():
-    if "WARREND" in os.environ:
-        return os.environ["WARREND"]
-    built = glob.glob(os.path.join(ROOT, "build*", "src", "warrend"))
-    return max(built, key=os.path.getmtime) if built else None
 
 
 def closed_port():
@@ -140,29 +135,24 @@ def title(pid):
 
 class Case(unittest.TestCase):
     def setUp(self):
-        self.warrend = find_warrend()
-        if not self.warrend:
-            self.skipTest("warrend is not built")
-        self.plugins = os.environ.get("WARREN_PLUGINS") or os.path.join(
-            os.path.dirname(os.path.dirname(os.path.abspath(self.warrend))), "lib/warren/plugins")
         self.dir = tempfile.mkdtemp(prefix="warren-test-")
         self.addCleanup(shutil.rmtree, self.dir)
         self.path = os.path.join(self.dir, "warren.cfg")
         self.write()
 
     def write(self, text=CONFIG, mode=0o600, processes=2, drain="2s", start="15s"):
-        values = dict(port=closed_port(), plugins=self.plugins, processes=processes, drain=drain,
+        values = dict(port=closed_port(), plugins=PLUGINS, processes=processes, drain=drain,
                       start=start)
         with open(self.path, "w") as f:
             f.write(text % values)
         os.chmod(self.path, mode)
 
     def run_warrend(self, *args):
-        return subprocess.run([self.warrend, *args], stdin=subprocess.DEVNULL, timeout=PATIENCE,
+        return subprocess.run([WARREND, *args], stdin=subprocess.DEVNULL, timeout=PATIENCE,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def start(self, *args, prefix=(), **kwargs):
-        daemon = Daemon([*prefix, self.warrend, "-c", self.path, *args], **kwargs)
+        daemon = Daemon([*prefix, WARREND, "-c", self.path, *args], **kwargs)
         self.addCleanup(daemon.end)
         return daemon
 
@@ -194,11 +184,11 @@ class Options(Case):
 
     def test_a_reader_that_is_gone_is_not_success(self):
         with open("/dev/full", "w") as full:
-            self.assertEqual(subprocess.run([self.warrend, "-h"], stdout=full).returncode, 71)
+            self.assertEqual(subprocess.run([WARREND, "-h"], stdout=full).returncode, 71)
 
     def test_standard_descriptors_may_be_closed(self):
         for args in ("-V", "-t -c " + self.path):
-            done = subprocess.run(["sh", "-c", "exec %s %s <&- >&- 2>&-" % (self.warrend, args)],
+            done = subprocess.run(["sh", "-c", "exec %s %s <&- >&- 2>&-" % (WARREND, args)],
                                   timeout=PATIENCE)
             self.assertEqual(done.returncode, 0)
 
@@ -389,6 +379,27 @@ class Death(Case):
         daemon.kill(signal.SIGKILL)
         for pid in workers:
             wait_for(lambda: not is_there(pid), "the end of worker %d" % pid, patience=2)
+
+    def test_a_frozen_orphan_leaves_when_it_thaws(self):
+        self.write(processes=1)
+        daemon = self.start()
+        daemon.wait_event("worker.loaded")
+        worker = daemon.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        daemon.kill(signal.SIGKILL)
+        daemon.process.wait()
+        os.kill(worker, signal.SIGCONT)
+        wait_for(lambda: not is_there(worker), "the end of worker %d" % worker, patience=2)
+
+    def test_sigterm_to_a_worker_means_nothing(self):
+        daemon = self.start_ready()
+        workers = daemon.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        os.kill(workers[0], signal.SIGKILL)  # something to wait for
+        daemon.wait_event("worker.loaded", 3)
+        self.assertIn(workers[1], daemon.workers())
+        self.assertEqual(len(daemon.events("worker.exited")), 1)
 
 
 class Reload(Case):

@@ -18,6 +18,14 @@ static void tear_down(void)
 	arena_destroy(arena);
 }
 
+static bool is_all(const unsigned char *p, int c, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i] != c)
+			return false;
+	return true;
+}
+
 /* Each piece keeps its own pattern to the end, whatever was handed out after it. */
 START_TEST(pieces_do_not_overlap)
 {
@@ -34,8 +42,7 @@ START_TEST(pieces_do_not_overlap)
 		memset(pieces[i], i & 0xff, sizes[i]);
 	}
 	for (int i = 0; i < PIECES; i++)
-		for (size_t k = 0; k < sizes[i]; k++)
-			ck_assert_uint_eq(pieces[i][k], (unsigned)i & 0xff);
+		ck_assert(is_all(pieces[i], i & 0xff, sizes[i]));
 	ck_assert_uint_eq(arena_used(arena), total);
 }
 END_TEST
@@ -69,8 +76,7 @@ START_TEST(zalloc_clears_used_memory)
 	for (int round = 0; round < 3; round++) {
 		unsigned char *p = arena_zalloc(arena, 100, 7);
 		ck_assert_ptr_nonnull(p);
-		for (size_t i = 0; i < 700; i++)
-			ck_assert_uint_eq(p[i], 0);
+		ck_assert(is_all(p, 0, 700));
 		memset(p, 0xAA, 700);
 		arena_reset(arena);
 	}

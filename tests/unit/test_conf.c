@@ -108,6 +108,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(b->auth, AUTH_PLAIN);
 	ck_assert_int_eq(b->heartbeat_ns, 10 * NS_PER_S);
 	ck_assert_int_eq(b->connect_timeout_ns, 10 * NS_PER_S);
+	ck_assert_int_eq(b->reconnect_max_ns, 10 * NS_PER_S);
 	ck_assert_int_eq(b->confirm_timeout_ns, 30 * NS_PER_S);
 	ck_assert_ptr_null(b->connection_name);
 	ck_assert_ptr_null(b->tls.ca_file);
@@ -894,13 +895,20 @@ END_TEST
 
 START_TEST(a_group_counts_as_others_unless_it_is_the_owners_own)
 {
+	/* A user that every Debian has, with a group of the same name. */
+	enum { DAEMON = 1 };
 	if (geteuid() != 0)
-		return; /* needs a group that is surely somebody else's */
+		return; /* needs other users than its own */
 	write_conf(QUEUE(), 0644);
 	ck_assert_int_eq(chown(file, 0, NOBODY), 0);
 	ck_assert_int_eq(chmod(file, 0664), 0);
 	expect_refused("is writable by others", "0664");
 	ck_assert_int_eq(chown(file, 0, 0), 0);
+	expect_refused("is writable by others", "0664");
+
+	ck_assert_int_eq(chmod(folder, 0755), 0);
+	ck_assert_int_eq(chown(file, DAEMON, DAEMON), 0);
+	ck_assert_int_eq(seteuid(DAEMON), 0);
 	expect_loaded();
 }
 END_TEST

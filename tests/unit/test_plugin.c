@@ -120,11 +120,12 @@ static char *read_whole(const char *path, size_t *len)
 
 START_TEST(refuses_what_is_no_plugin)
 {
+	static const char script[] =
+	    "#!/bin/sh\n# a script of some length, which is no library at all, of course\n";
 	size_t len;
 	char *file = wrong_file("wrong_NOTHING"), *data = read_whole(file, &len);
 	check_file("", 0, "too short");
-	check_file("#!/bin/sh\n# a script of some length that is no library at all, of course\n",
-	    75, "not an ELF file");
+	check_file(script, sizeof(script) - 1, "not an ELF file");
 	check_file(data, 100, "does not export");
 	data[18] ^= 0x55; /* e_machine */
 	check_file(data, len, "another machine");

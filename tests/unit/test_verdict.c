@@ -274,16 +274,23 @@ static int64_t expected_delay(const struct situation *s)
 	return delay;
 }
 
+static bool is_right(const struct situation *s, struct action action)
+{
+	bool stamped =
+	    action.kind == ACTION_RETRY || action.kind == ACTION_DEAD || action.kind == ACTION_DROP;
+	int64_t delay_ns = expected_delay(s);
+	return action.kind == expected(s, delay_ns) && (action.verdict != NULL) == stamped &&
+	       (!stamped || is_verdict(action.verdict)) &&
+	       action.delay_ns == (action.kind == ACTION_RETRY ? delay_ns : 0);
+}
+
 static void check_situation(const struct situation *s)
 {
 	struct action action = verdict_decide(s);
-	ck_assert_int_eq(action.kind, expected(s, expected_delay(s)));
-	bool stamped =
-	    action.kind == ACTION_RETRY || action.kind == ACTION_DEAD || action.kind == ACTION_DROP;
-	ck_assert_int_eq(action.verdict != NULL, stamped);
-	if (stamped)
-		ck_assert_msg(is_verdict(action.verdict), "%s", action.verdict);
-	ck_assert_int_eq(action.delay_ns, action.kind == ACTION_RETRY ? expected_delay(s) : 0);
+	if (!is_right(s, action))
+		ck_abort_msg("%s, stop %d, attempt %d: action %d, verdict %s",
+		    outcome_word(s->outcome), s->stop, s->attempt, (int)action.kind,
+		    action.verdict ? action.verdict : "none");
 }
 
 /* The other dimensions, in every combination. */

@@ -1,10 +1,10 @@
 /*
  * ledger.run: does what its body says, and keeps a ledger of it, so that a test can see what ran.
  *
- * The first line of a body is the job's id; each of the others is one command, carried out in turn.
- * A body without commands is done at once. A run writes its "start" line before the first command
- * and its "end" line before it returns, each with one write to a file opened with O_APPEND: what a
- * killed worker had begun stands there too.
+ * A body is a list, parted by newlines or semicolons: the id of the job, then commands, carried out
+ * in turn. A body without commands is done at once. A run writes its "start" line before the first
+ * command and its "end" line before it returns, each with one write to a file opened with O_APPEND:
+ * what a killed worker had begun stands there too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -73,9 +73,10 @@ static void say_number(struct run *run, const char *rest)
 	run->verdict = (enum warren_verdict)atoi(rest);
 }
 
+/* The delay of a retry that another command asks for. */
 static void retry_after(struct run *run, const char *rest)
 {
-	run->verdict = warren_retry_after(run->job, atoll(rest));
+	(void)warren_retry_after(run->job, atoll(rest));
 }
 
 /* "until 3 REASON": retries until the third attempt. */
@@ -190,11 +191,11 @@ static enum warren_verdict ledger_run(struct warren_job *job)
 	memcpy(text, body, len);
 	text[len] = '\0';
 
-	char *line = strtok_r(text, "\n", &rest);
+	char *line = strtok_r(text, "\n;", &rest);
 	run.id = line ? line : "-";
 	if (!note(&run, "start"))
 		return warren_retry(job, "ledger: %s", strerror(errno));
-	while (run.verdict == 0 && line && (line = strtok_r(NULL, "\n", &rest)))
+	while (run.verdict == 0 && line && (line = strtok_r(NULL, "\n;", &rest)))
 		obey(&run, line);
 	if (!note(&run, "end"))
 		return warren_retry(job, "ledger: %s", strerror(errno));
