@@ -203,6 +203,11 @@ unsigned broker_channel_max(const struct broker *broker)
 	return broker->channel_max;
 }
 
+int64_t broker_heartbeat_ns(const struct broker *broker)
+{
+	return amqp_get_heartbeat(broker->amqp) * NS_PER_S;
+}
+
 int broker_fd(const struct broker *broker)
 {
 	return amqp_get_sockfd(broker->amqp);
@@ -345,10 +350,6 @@ static bool open_socket(struct broker *broker, const struct conf_broker *conf,
 		fail_connect(error, status, url);
 		return false;
 	}
-	/* Bytes that nobody acknowledges end the connection as soon as silence would (FAULTS.md
-	 * B5). */
-	unsigned ms = (unsigned)(2 * conf->heartbeat_ns / NS_PER_MS);
-	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	return true;
 }
 
@@ -507,6 +508,10 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 	int max = amqp_get_channel_max(broker->amqp);
 	broker->channel_max = max > 0 ? (unsigned)max : UINT16_MAX;
 	read_product(broker);
+	/* Bytes that nobody acknowledges end the connection as soon as silence would (FAULTS.md
+	 * B5). */
+	unsigned ms = (unsigned)(2 * broker_heartbeat_ns(broker) / NS_PER_MS);
+	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	amqp_maybe_release_buffers(broker->amqp);
 	return broker;
 }
@@ -768,7 +773,26 @@ static bool take_properties(struct arena *arena, const amqp_basic_properties_t *
 	return ok;
 }
 
-/* The room for a body: memory, or a file without a name where it is over the limit. */
+/* A file that nobody else can see: without a name from the start where the file system can do that.
+ */
+static int open_spool(void)
+{
+	const char *dir = getenv("TMPDIR");
+	if (!dir || !*dir)
+		dir = "/tmp";
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+		return fd;
+	char name[4096];
+	if ((size_t)snprintf(name, sizeof(name), "%s/warren-XXXXXX", dir) >= sizeof(name))
+		return -1;
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd >= 0)
+		(void)unlink(name);
+	return fd;
+}
+
+/* The room for a body: memory, or a file where it is over the limit. */
 static bool make_room(struct broker *broker, struct assembly *a)
 {
 	if (a->kind == EV_RETURNED || a->body_size == 0)
@@ -777,11 +801,8 @@ static bool make_room(struct broker *broker, struct assembly *a)
 		a->body = malloc((size_t)a->body_size);
 		return a->body != NULL;
 	}
-	const char *dir = getenv("TMPDIR");
-	a->msg.flaw = MSG_TOO_LARGE;
-	a->spool = open(dir && *dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (a->spool < 0)
-		a->msg.flaw = MSG_UNSTORED;
+	a->spool = open_spool();
+	a->msg.flaw = a->spool < 0 ? MSG_UNSTORED : MSG_TOO_LARGE;
 	return true;
 }
 
@@ -837,6 +858,7 @@ static void map_spool(struct assembly *a)
 		return;
 	}
 	a->msg.body = (struct bytes){ map, (size_t)a->body_size };
+	a->msg.body_alloc = map;
 	a->msg.body_map_len = (size_t)a->body_size;
 }
 
@@ -1481,7 +1503,8 @@ static bool keys_fit(const struct table *table, int depth)
 
 /* A publish that fails half-way to be encoded poisons the connection, so all of it is checked
  * before (FACTS.md 1.4). */
-static bool can_encode(const struct outgoing *out, char *why, size_t size)
+static bool can_encode(
+    const struct broker *broker, const struct outgoing *out, char *why, size_t size)
 {
 	static const char *const names[] = { "content_type", "content_encoding", "correlation_id",
 		"reply_to", "expiration", "message_id", "type", "user_id", "app_id", "cluster_id" };
@@ -1498,8 +1521,9 @@ static bool can_encode(const struct outgoing *out, char *why, size_t size)
 	}
 	if (!(out->props.present & PROP_HEADERS))
 		return true;
-	if (copy_table_size(&out->props.headers) > FRAME_MAX - 4096 ||
-	    !keys_fit(&out->props.headers, 1)) {
+	/* All properties stand in one frame: the text ones take 2,560 bytes at most. */
+	size_t room = (size_t)amqp_get_frame_max(broker->amqp) - 4096;
+	if (copy_table_size(&out->props.headers) > room || !keys_fit(&out->props.headers, 1)) {
 		if (why)
 			(void)snprintf(why, size,
 			    "headers are too large, too deep or have a key over 255 bytes");
@@ -1543,7 +1567,7 @@ static bool give_properties(
 enum publish_sent broker_publish(struct broker *broker, unsigned channel,
     const struct outgoing *message, bool mandatory, char *why, size_t why_size)
 {
-	if (!can_encode(message, why, why_size))
+	if (!can_encode(broker, message, why, why_size))
 		return SENT_NOTHING;
 	if (broker->lost || !is_open(broker, channel))
 		return SENT_LOST;

@@ -32,8 +32,7 @@ enum broker_fault {
 	FAULT_HEARTBEAT,  /* nothing was heard for two heartbeat intervals */
 	FAULT_CLOSED,     /* the broker closed the connection and said why: code and text */
 	FAULT_PROTOCOL,   /* what came is not AMQP as we know it */
-	FAULT_UNREADABLE, /* a message whose headers the library cannot decode; event.unreadable_*
-			     tell */
+	FAULT_UNREADABLE, /* a message whose headers cannot be decoded: channel, tag */
 	FAULT_MEMORY,
 };
 
@@ -126,6 +125,8 @@ const char *broker_product(const struct broker *broker);
 /* Major * 100 + minor, 310; 0 unknown. */
 int broker_version(const struct broker *broker);
 unsigned broker_channel_max(const struct broker *broker);
+/* The shorter of what we asked for and what the server wants. */
+int64_t broker_heartbeat_ns(const struct broker *broker);
 
 /* Sends a heartbeat now: for a connection that is deliberately not read. */
 bool broker_heartbeat(struct broker *broker) MUST_CHECK;

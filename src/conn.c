@@ -2,6 +2,7 @@
 #include "conn.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,12 +19,14 @@
 
 enum {
 	TICK_MS = 250,
-	EVENTS_AT_A_TIME = 256, /* read before others get the lock */
+	EVENTS_AT_A_TIME = 256, /* read in one turn */
 	GOODBYE_MS = 2000,
 };
 
 #define BACKOFF_FIRST_NS (NS_PER_S / 5)
 #define STUCK_MIN_NS (30 * NS_PER_S)
+#define GOOD_NS (10 * NS_PER_S) /* a connection that stood so long was a good one */
+#define SEIZE_NS NS_PER_S
 
 struct conn {
 	const struct conf *conf;
@@ -44,9 +48,10 @@ struct conn {
 	bool keeper_runs;
 	struct conn_waiter keeper_wake, keeper_left;
 
-	/* Reconnects: touched by the keeper alone. */
+	/* Reconnects: the keeper's. */
 	size_t next_url;
 	int64_t backoff_ns;
+	int64_t good_since_ns; /* 0: not all is built up */
 	struct log_complaint complaint;
 	int64_t heartbeat_sent_ns;
 	char trouble[BROKER_TEXT_MAX + 64];
@@ -55,6 +60,9 @@ struct conn {
 	pthread_mutex_t fd_lock;
 	int fd;
 	_Atomic int64_t held_since_ns; /* when the lock's holder got it, 0: nobody holds it */
+	/* The watching thread's own: when it last saw the holder or its bytes get on. */
+	int64_t watched_since_ns, watched_at_ns;
+	int watched_queue;
 };
 
 /* ---- waiters ---- */
@@ -181,6 +189,8 @@ static bool drain(struct conn *conn, const struct conn_waiter *waiter)
 		if (event.kind == EV_NONE)
 			return some;
 		if (event.kind == EV_LOST) {
+			if (conn->ops->dying)
+				conn->ops->dying(conn->owner, conn->broker);
 			conn_broken(conn);
 			return false;
 		}
@@ -197,7 +207,7 @@ static bool drain(struct conn *conn, const struct conn_waiter *waiter)
 static void keep_alive_unread(struct conn *conn)
 {
 	int64_t now = clock_mono_ns();
-	if (now - conn->heartbeat_sent_ns < conn->conf->broker.heartbeat_ns / 2)
+	if (now - conn->heartbeat_sent_ns < broker_heartbeat_ns(conn->broker) / 2)
 		return;
 	conn->heartbeat_sent_ns = now;
 	if (!broker_heartbeat(conn->broker))
@@ -206,7 +216,7 @@ static void keep_alive_unread(struct conn *conn)
 
 static int poll_timeout_ms(const struct conn *conn, int64_t deadline_ns)
 {
-	int64_t quarter = conn->conf->broker.heartbeat_ns / NS_PER_MS / 4;
+	int64_t quarter = broker_heartbeat_ns(conn->broker) / NS_PER_MS / 4;
 	int cap = quarter < 1000 ? (int)quarter : 1000;
 	return clock_until_ms(deadline_ns, cap);
 }
@@ -338,7 +348,7 @@ static void install(struct conn *conn, struct broker *broker)
 {
 	conn->broker = broker;
 	conn->broken = false;
-	conn->heartbeat_sent_ns = 0;
+	conn->good_since_ns = conn->heartbeat_sent_ns = 0;
 	conn->trouble[0] = '\0';
 	PTOK(pthread_mutex_lock(&conn->fd_lock));
 	conn->fd = broker_fd(broker);
@@ -366,6 +376,9 @@ static void tear_down(struct conn *conn)
 	    L_OPT("text", why.text));
 	(void)snprintf(
 	    conn->trouble, sizeof(conn->trouble), "%s: %s", broker_fault_word(why.fault), why.text);
+	/* One that is lost as soon as it is good would be made anew five times a second. */
+	if (conn->good_since_ns && clock_mono_ns() - conn->good_since_ns > GOOD_NS)
+		conn->backoff_ns = 0;
 	conn->ops->down(conn->owner, &why);
 	conn->broker = NULL;
 	conn->broken = false;
@@ -504,7 +517,7 @@ void conn_destroy(struct conn *conn)
 {
 	if (!conn)
 		return;
-	conn_lock(conn);
+	conn_seize(conn);
 	conn->stopping = true;
 	wake_keeper(conn);
 	conn_unlock(conn);
@@ -534,7 +547,8 @@ void conn_hurry(struct conn *conn, bool hurry)
 
 void conn_is_good(struct conn *conn)
 {
-	conn->backoff_ns = 0;
+	if (conn->good_since_ns == 0)
+		conn->good_since_ns = clock_mono_ns();
 }
 
 void conn_no_reconnect(struct conn *conn)
@@ -542,18 +556,32 @@ void conn_no_reconnect(struct conn *conn)
 	conn->no_reconnect = true;
 }
 
+/* Bytes that the kernel still holds for the peer; they change as long as the peer takes any. */
+static int unsent(const struct conn *conn)
+{
+	int queue = 0;
+	if (conn->fd >= 0)
+		(void)ioctl(conn->fd, SIOCOUTQ, &queue);
+	return queue;
+}
+
 bool conn_watch(struct conn *conn, int64_t now_ns)
 {
 	int64_t limit = 2 * conn->conf->broker.heartbeat_ns;
 	int64_t since = atomic_load_explicit(&conn->held_since_ns, memory_order_relaxed);
+	bool cut = false;
 	if (limit < STUCK_MIN_NS)
 		limit = STUCK_MIN_NS;
-	if (since == 0 || now_ns - since < limit)
-		return false;
 	PTOK(pthread_mutex_lock(&conn->fd_lock));
-	bool cut = conn->fd >= 0;
-	if (cut)
+	int queue = unsent(conn);
+	if (since == 0 || since != conn->watched_since_ns || queue != conn->watched_queue) {
+		conn->watched_since_ns = since;
+		conn->watched_queue = queue;
+		conn->watched_at_ns = now_ns;
+	} else if (now_ns - conn->watched_at_ns >= limit && conn->fd >= 0) {
 		broker_shutdown(conn->fd);
+		cut = true;
+	}
 	PTOK(pthread_mutex_unlock(&conn->fd_lock));
 	if (cut)
 		log_event(LOG_ERROR, "conn.stuck", L_STR("conn", conn->name),
@@ -561,17 +589,30 @@ bool conn_watch(struct conn *conn, int64_t now_ns)
 	return cut;
 }
 
-void conn_trouble(struct conn *conn, char *text, size_t size)
+bool conn_try_lock(struct conn *conn)
 {
-	conn_lock(conn);
-	(void)snprintf(text, size, "%s", conn->broker ? "" : conn->trouble);
-	conn_unlock(conn);
+	if (pthread_mutex_trylock(&conn->lock) != 0)
+		return false;
+	atomic_store_explicit(&conn->held_since_ns, clock_mono_ns(), memory_order_relaxed);
+	return true;
 }
 
-bool conn_is_up(struct conn *conn)
+void conn_seize(struct conn *conn)
 {
+	int64_t deadline_ns = clock_mono_ns() + SEIZE_NS;
+	while (clock_mono_ns() < deadline_ns) {
+		if (conn_try_lock(conn))
+			return;
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 5 * NS_PER_MS }, NULL);
+	}
+	PTOK(pthread_mutex_lock(&conn->fd_lock));
+	if (conn->fd >= 0)
+		broker_shutdown(conn->fd);
+	PTOK(pthread_mutex_unlock(&conn->fd_lock));
 	conn_lock(conn);
-	bool up = conn->broker != NULL;
-	conn_unlock(conn);
-	return up;
+}
+
+const char *conn_trouble(const struct conn *conn)
+{
+	return conn->broker ? "" : conn->trouble;
 }

@@ -24,6 +24,8 @@ struct conn;
 struct conn_ops {
 	/* A new connection stands: everything is built from nothing. */
 	void (*up)(void *owner);
+	/* It can no longer be read, but for a last word it can still be sent on (NULL: none). */
+	void (*dying)(void *owner, struct broker *broker);
 	/* It is lost; what was in flight on it is void. conn_broker() is NULL from now on. */
 	void (*down)(void *owner, const struct broker_error *why);
 	/* The owner of an EV_DELIVERY takes its arena and message, or calls event_drop. */
@@ -57,6 +59,13 @@ bool conn_start(struct conn *conn) MUST_CHECK;
 void conn_destroy(struct conn *conn);
 
 void conn_lock(struct conn *conn);
+
+/*
+ * For threads that must not wait for a send that blocks. conn_try_lock gives up at once; conn_seize
+ * waits for a second, then cuts the connection, so that whoever is stuck in it comes out.
+ */
+bool conn_try_lock(struct conn *conn) MUST_CHECK;
+void conn_seize(struct conn *conn);
 void conn_unlock(struct conn *conn);
 
 /* The connection, or NULL while there is none. Lock held; valid until it is released. */
@@ -78,7 +87,8 @@ void conn_ready(struct conn *conn, struct conn_waiter *waiter);
  * worker thread is waiting. Lock held. */
 void conn_hurry(struct conn *conn, bool hurry);
 
-/* The first complete build-up on a connection: back-off starts anew. Lock held. */
+/* All is built up on this connection: if it stays so for a while, back-off starts anew. Lock held.
+ */
 void conn_is_good(struct conn *conn);
 
 /* No more attempts to connect after this; a standing connection goes on. Lock held. */
@@ -86,14 +96,12 @@ void conn_no_reconnect(struct conn *conn);
 
 /*
  * Called once a second by the worker's watching thread, without the lock: shuts a socket down whose
- * holder has been stuck in a send for longer than max(2 heartbeats, 30 s). True when it did.
+ * holder has been stuck in a send, without a byte getting away, for longer than max(2 heartbeats,
+ * 30 s). True when it did.
  */
 bool conn_watch(struct conn *conn, int64_t now_ns);
 
-/* Why there is no connection, for the status; empty when there is one. Takes the lock. */
-void conn_trouble(struct conn *conn, char *text, size_t size);
-
-/* Takes the lock. */
-bool conn_is_up(struct conn *conn);
+/* Why there is no connection, for the status; empty when there is one. Lock held. */
+const char *conn_trouble(const struct conn *conn);
 
 #endif

@@ -130,6 +130,8 @@ struct bytes job_task_name(const struct warren_job *job)
 
 void job_stop(struct warren_job *job, enum warren_stop why)
 {
+	if (why == WARREN_STOP_LOST)
+		atomic_store(&job->lost, true);
 	int now = atomic_load(&job->stop);
 	while (now < (int)why && !atomic_compare_exchange_weak(&job->stop, &now, (int)why))
 		continue;

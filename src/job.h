@@ -57,7 +57,8 @@ struct warren_job {
 	int64_t taken_ns, started_ns, ended_ns; /* monotonic */
 	int64_t deadline_ns;                    /* soft time limit; CLOCK_NEVER: none */
 
-	atomic_int stop; /* enum warren_stop, set by drain, loss of the connection, cancel */
+	atomic_bool lost; /* the broker has given the message to somebody else: said once, holds */
+	atomic_int stop;  /* enum warren_stop, set by drain, loss of the connection, cancel */
 
 	/* What the task said. */
 	char reason[1024 + 1];  /* valid UTF-8 is made of it when it is written to a header */

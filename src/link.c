@@ -24,6 +24,14 @@ enum {
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
 
+/* Deliveries that no thread has taken yet. */
+struct inbox {
+	struct waiting_job {
+		struct warren_job *job;
+		struct waiting_job *next;
+	} * first, **last;
+};
+
 /* A queue that this link consumes. */
 enum source_state {
 	SOURCE_WAITS,  /* its topology failed; again at retry_at */
@@ -41,6 +49,7 @@ struct source {
 	bool was_up; /* it consumed with all its lanes before */
 	char trouble[BROKER_TEXT_MAX + 256];
 	struct log_complaint complaint;
+	struct inbox shared;            /* ack = "none": whichever thread is free takes the next */
 	bool wants_notice, notice_sent; /* about a message that the library cannot decode */
 };
 
@@ -62,11 +71,9 @@ struct lane {
 	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
 	struct conn_waiter waiter;
-	struct waiting_job {
-		struct warren_job *job;
-		struct waiting_job *next;
-	} * inbox, **inbox_tail;
-	struct warren_job *running; /* out, with the thread */
+	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
+	struct warren_job *running;  /* out, with the thread */
+	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
 	char tag[64];
 };
@@ -82,8 +89,9 @@ struct control {
 	size_t step;
 	int64_t answer_by_ns;
 	bool exchanges_done, ladder_done;
-	int ladder_top;    /* reached so far on this connection */
-	int ladder_wanted; /* -1: no ladder */
+	int ladder_top;      /* reached so far on this connection, -1 */
+	int ladder_building; /* where the script that runs will reach */
+	int ladder_wanted;   /* -1: no ladder */
 	int64_t ladder_retry_at_ns, ladder_backoff_ns;
 	char ladder_trouble[BROKER_TEXT_MAX + 256];
 };
@@ -99,52 +107,54 @@ struct link {
 	struct control control;
 	uint64_t epochs; /* the last one given out */
 	bool draining, was_consuming;
+	enum warren_stop stop; /* raised on every job that is taken from now on */
+	struct log_complaint unread;
 	char refused[BROKER_TEXT_MAX + 256];
 	size_t unread_jobs, unread_bytes;
 };
 
 /* ---- jobs ---- */
 
-static void free_waiting(struct link *link, struct lane *lane)
+static void init_inbox(struct inbox *inbox)
 {
-	for (struct waiting_job *w = lane->inbox; w;) {
-		struct waiting_job *next = w->next;
-		link->unread_jobs--;
-		link->unread_bytes -= w->job->msg.body.len;
-		job_destroy(w->job);
-		free(w);
-		w = next;
-	}
-	lane->inbox = NULL;
-	lane->inbox_tail = &lane->inbox;
+	inbox->first = NULL;
+	inbox->last = &inbox->first;
 }
 
-static struct warren_job *pop_waiting(struct link *link, struct lane *lane)
+static struct warren_job *pop_waiting(struct link *link, struct inbox *inbox)
 {
-	struct waiting_job *w = lane->inbox;
+	struct waiting_job *w = inbox->first;
 	if (!w)
 		return NULL;
 	struct warren_job *job = w->job;
-	lane->inbox = w->next;
-	if (!lane->inbox)
-		lane->inbox_tail = &lane->inbox;
+	inbox->first = w->next;
+	if (!inbox->first)
+		inbox->last = &inbox->first;
 	free(w);
 	link->unread_jobs--;
 	link->unread_bytes -= job->msg.body.len;
 	return job;
 }
 
-static bool push_waiting(struct link *link, struct lane *lane, struct warren_job *job)
+static bool push_waiting(struct link *link, struct inbox *inbox, struct warren_job *job)
 {
 	struct waiting_job *w = calloc(1, sizeof(*w));
 	if (!w)
 		return false;
 	w->job = job;
-	*lane->inbox_tail = w;
-	lane->inbox_tail = &w->next;
+	*inbox->last = w;
+	inbox->last = &w->next;
 	link->unread_jobs++;
 	link->unread_bytes += job->msg.body.len;
 	return true;
+}
+
+static unsigned drop_waiting(struct link *link, struct inbox *inbox)
+{
+	unsigned n = 0;
+	for (struct warren_job *job; (job = pop_waiting(link, inbox)); n++)
+		job_destroy(job);
+	return n;
 }
 
 /* Makes a job of the event's message, which is the job's from then on. */
@@ -172,6 +182,18 @@ static void give_back(struct link *link, struct lane *lane, uint64_t tag)
 		conn_broken(link->conn);
 }
 
+/* A delivery is its lane's own; without acks any thread of the queue that is free may have it. */
+static void wake_for(struct link *link, struct lane *lane)
+{
+	const struct source *source = lane->source;
+	for (unsigned i = 0; lane->running && link->setup.no_ack && i < source->n_lanes; i++) {
+		struct lane *other = &link->lanes[source->first_lane + i];
+		if (!other->running && !other->waiter.ready)
+			lane = other;
+	}
+	conn_ready(link->conn, &lane->waiter);
+}
+
 static void on_delivery(struct link *link, struct lane *lane, struct event *event)
 {
 	/* With ack = "none" what came before the cancel took effect is run; nobody else would. */
@@ -181,14 +203,14 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		return;
 	}
 	struct warren_job *job = make_job(link, lane, event);
-	if (!job || !push_waiting(link, lane, job)) {
+	if (!job || !push_waiting(link, lane->inbox, job)) {
 		log_event(LOG_ERROR, "memory.short", L_STR("queue", lane->source->queue->label));
 		job_destroy(job);
 		event_drop(event);
 		conn_broken(link->conn);
 		return;
 	}
-	conn_ready(link->conn, &lane->waiter);
+	wake_for(link, lane);
 }
 
 /* ---- trouble ---- */
@@ -202,8 +224,12 @@ static int64_t later(int64_t *backoff_ns)
 }
 
 /* What an operator must mend: at the first start it is fatal, later it is a reason to wait. */
-static bool is_configuration(int code)
+static bool is_configuration(int code, const char *text)
 {
+	/* A cluster that restarts says 404 for queues whose node is down, and 541 for what timed
+	 * out; it says 541 for ever only of what it does not support any more. */
+	if (strstr(text, "inaccessible") || (code == 541 && !strstr(text, "deprecated")))
+		return false;
 	return code == 403 || code == 404 || code == 406 || code == 530 || code == 540 ||
 	       code == 541;
 }
@@ -224,7 +250,7 @@ static void source_failed(struct link *link, struct source *source, int code, co
 	 */
 	source->retry_at_ns =
 	    source->locked ? clock_mono_ns() + RETRY_FIRST_NS : later(&source->backoff_ns);
-	if (is_configuration(code) && !source->was_up)
+	if (is_configuration(code, text) && !source->was_up)
 		refuse(link, text);
 	if (log_complain(&source->complaint, &silent))
 		log_event(source->locked ? LOG_INFO : LOG_ERROR, "queue.failed",
@@ -240,11 +266,13 @@ static void lane_lost(struct link *link, struct lane *lane)
 	lane->epoch = ++link->epochs;
 	lane->state = LANE_DOWN;
 	lane->retry_at_ns = 0;
+	if (link->draining)
+		conn_ready(link->conn, &lane->waiter);
 	if (link->setup.no_ack)
 		return; /* its jobs were nobody else's from the moment they were sent */
 	if (lane->running)
 		job_stop(lane->running, WARREN_STOP_LOST);
-	free_waiting(link, lane);
+	(void)drop_waiting(link, lane->inbox);
 }
 
 static bool sent(struct link *link, bool ok)
@@ -281,13 +309,14 @@ static void errand_done(struct link *link)
 	if (c->errand == ERRAND_EXCHANGES) {
 		c->exchanges_done = true;
 	} else if (c->errand == ERRAND_LADDER) {
-		c->ladder_done = true;
-		c->ladder_top = c->ladder_wanted;
+		c->ladder_top = c->ladder_building;
+		c->ladder_done = c->ladder_top >= c->ladder_wanted;
 		c->ladder_trouble[0] = '\0';
 		c->ladder_backoff_ns = 0;
 	} else {
 		c->source->state = SOURCE_READY;
 		c->source->locked = false;
+		c->source->trouble[0] = '\0';
 	}
 	end_errand(link);
 }
@@ -303,13 +332,17 @@ static void errand_failed(struct link *link, int code, const char *text)
 	} else if (c->errand == ERRAND_LADDER) {
 		(void)snprintf(c->ladder_trouble, sizeof(c->ladder_trouble), "%s", words);
 		c->ladder_retry_at_ns = later(&c->ladder_backoff_ns);
-		if (is_configuration(code))
+		if (c->ladder_top >= 0) { /* a raise: what there is goes on serving */
+			c->ladder_wanted = c->ladder_top;
+			c->ladder_done = true;
+		} else if (is_configuration(code, text)) {
 			refuse(link, words);
+		}
 		log_event(LOG_ERROR, "ladder.failed", L_INT("code", code), L_STR("text", words));
 	} else {
 		/* Exchanges that are listed for publishers alone stop no queue. */
 		c->exchanges_done = true;
-		if (is_configuration(code))
+		if (is_configuration(code, text))
 			refuse(link, words);
 		log_event(LOG_ERROR, "exchange.failed", L_INT("code", code), L_STR("text", words));
 	}
@@ -341,7 +374,7 @@ static bool ladder_is_due(const struct control *c)
 static bool source_is_due(const struct control *c, const struct source *source)
 {
 	return source->state == SOURCE_QUEUED &&
-	       (c->ladder_done || !topology_uses_ladder(source->queue));
+	       (c->ladder_top >= 0 || !topology_uses_ladder(source->queue));
 }
 
 static void start_lanes(struct link *link);
@@ -349,13 +382,14 @@ static void start_lanes(struct link *link);
 static void next_errand(struct link *link)
 {
 	struct control *c = &link->control;
-	if (!c->open || c->errand != ERRAND_NONE || link->draining || !conn_broker(link->conn))
+	if (!c->open || c->errand != ERRAND_NONE || !conn_broker(link->conn))
 		return;
 	if (!c->exchanges_done) {
 		begin(link, ERRAND_EXCHANGES, NULL, topology_exchanges(link->conf));
 		return;
 	}
 	if (ladder_is_due(c)) {
+		c->ladder_building = c->ladder_wanted;
 		begin(link, ERRAND_LADDER, NULL,
 		    topology_ladder(c->ladder_wanted, topology_ladder_passive(link->conf)));
 		return;
@@ -395,7 +429,7 @@ static void on_control_event(struct link *link, const struct event *event)
 	if (!c->script || (event->kind != EV_EXCHANGE_OK && event->kind != EV_QUEUE_OK &&
 			      event->kind != EV_BIND_OK))
 		return;
-	/* The first queue that a source's script declares is the source's own. */
+	/* The broker's answer tells the name of a queue that it named itself. */
 	if (event->kind == EV_QUEUE_OK && c->errand == ERRAND_SOURCE &&
 	    strcmp(c->script->steps[c->step].name, c->source->queue->name) == 0)
 		(void)snprintf(c->source->name, sizeof(c->source->name), "%s", event->name);
@@ -508,8 +542,11 @@ static void cancel_lane(struct link *link, struct lane *lane)
 static void lane_consuming(struct link *link, struct lane *lane)
 {
 	struct source *source = lane->source;
+	int64_t quiet_ns;
 	lane->state = LANE_CONSUMING;
 	source->consuming++;
+	if (clock_mono_ns() > lane->closes.next_ns)
+		(void)log_healed(&lane->closes, &quiet_ns);
 	if (link->draining) {
 		cancel_lane(link, lane);
 		return;
@@ -543,15 +580,18 @@ static void lane_closed_by_broker(struct link *link, struct lane *lane, const st
 	struct source *source = lane->source;
 	enum lane_state was = lane->state;
 	lane_lost(link, lane);
-	log_event(LOG_WARN, "chan.closed", L_STR("queue", source->queue->label),
-	    L_INT("code", event->code), L_STR("text", event->text));
-	if (was == LANE_CONSUME) {
+	uint64_t silent;
+	if (log_complain(&lane->closes, &silent))
+		log_event(LOG_WARN, "chan.closed", L_STR("queue", source->queue->label),
+		    L_INT("code", event->code), L_STR("text", event->text),
+		    L_INT("silent", silent));
+	if (was == LANE_CONSUME && source->state == SOURCE_READY) {
 		/* The broker does not let us consume: the source's own trouble, once for all its
 		 * lanes. */
 		char words[BROKER_TEXT_MAX + 64];
 		(void)snprintf(words, sizeof(words), "%s (while consuming from it)", event->text);
 		source_failed(link, source, event->code, words);
-	} else if (event->code == 404 || event->code == 405) {
+	} else if (event->code == 404 || event->code == 405 || was == LANE_CONSUME) {
 		doubt_source(source, clock_mono_ns());
 	} else {
 		/* The consumer timeout, say: this channel alone is built again. */
@@ -562,7 +602,10 @@ static void lane_closed_by_broker(struct link *link, struct lane *lane, const st
 static void lane_cancelled(struct link *link, struct lane *lane)
 {
 	struct source *source = lane->source;
-	log_event(LOG_WARN, "consumer.cancelled", L_STR("queue", source->queue->label));
+	uint64_t silent;
+	if (log_complain(&lane->closes, &silent))
+		log_event(LOG_WARN, "consumer.cancelled", L_STR("queue", source->queue->label),
+		    L_INT("silent", silent));
 	lane_lost(link, lane);
 	lane->state = LANE_CLOSING;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
@@ -595,6 +638,10 @@ static void on_lane_event(struct link *link, struct lane *lane, struct event *ev
 		lane->state = LANE_DOWN;
 		lane->retry_at_ns = 0;
 		break;
+	case EV_CANCEL_OK:
+		lane->state = LANE_DOWN; /* nothing more comes; we drain, so it stays so */
+		conn_ready(link->conn, &lane->waiter);
+		break;
 	default:
 		event_drop(event);
 	}
@@ -613,16 +660,19 @@ static void on_up(void *owner)
 		link->sources[i].state = SOURCE_QUEUED;
 
 	unsigned max = broker_channel_max(conn_broker(link->conn));
-	if (link->n_lanes + 1 > max) {
+	unsigned need = link->n_lanes + 1;
+	if (need < link->setup.publish_lanes)
+		need = link->setup.publish_lanes;
+	if (need > max) {
 		char text[160];
 		(void)snprintf(text, sizeof(text),
 		    "the broker allows %u channels on a connection, but %u are needed: lower the "
 		    "queues' "
 		    "threads or raise channel_max in rabbitmq.conf",
-		    max, link->n_lanes + 1);
+		    max, need);
 		refuse(link, text);
 		log_event(LOG_ERROR, "config.refused", L_STR("reason", "channel_max"),
-		    L_INT("need", link->n_lanes + 1), L_INT("got", max));
+		    L_INT("need", need), L_INT("got", max));
 		return;
 	}
 	open_control(link);
@@ -631,8 +681,10 @@ static void on_up(void *owner)
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
  * rejected, given that the notice about it is safe (FACTS.md 1.8). */
-static void answer_unreadable(struct link *link, const struct broker_error *why)
+static void on_dying(void *owner, struct broker *broker)
 {
+	struct link *link = owner;
+	const struct broker_error *why = broker_last_error(broker);
 	unsigned number = why->channel - FIRST_LANE;
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
@@ -641,7 +693,7 @@ static void answer_unreadable(struct link *link, const struct broker_error *why)
 		source->wants_notice = true;
 		return;
 	}
-	bool gone = broker_reject(conn_broker(link->conn), why->channel, why->tag);
+	bool gone = broker_reject(broker, why->channel, why->tag);
 	source->notice_sent = false;
 	log_event(LOG_ERROR, "msg.rejected", L_STR("queue", source->queue->label),
 	    L_STR("reason", "headers that the AMQP library cannot read"), L_BOOL("sent", gone));
@@ -651,17 +703,19 @@ static void on_down(void *owner, const struct broker_error *why)
 {
 	struct link *link = owner;
 	struct control *c = &link->control;
-	answer_unreadable(link, why);
 	/* A connection closed over a declaration says so in words (541 for a transient queue
 	 * on 4.3). */
 	if (c->script && why->fault == FAULT_CLOSED && why->code != 320)
 		errand_failed(link, why->code, why->text);
 	else if (c->script)
 		end_errand(link);
-	c->open = false;
+	c->open = c->ladder_done = false;
+	c->ladder_top = -1;
 	for (unsigned i = 0; i < link->n_lanes; i++)
 		lane_lost(link, &link->lanes[i]);
 	conn_hurry(link->conn, false);
+	if (link->draining)
+		conn_no_reconnect(link->conn);
 }
 
 static void on_event(void *owner, struct event *event)
@@ -692,6 +746,29 @@ static bool answer_is_late(const struct link *link, int64_t now)
 	return false;
 }
 
+/* While something is being built the answers must be read, and deliveries with them. */
+static bool may_read(void *owner)
+{
+	const struct link *link = owner;
+	return !link->setup.no_ack ||
+	       (link->unread_jobs <= UNREAD_JOBS && link->unread_bytes <= UNREAD_BYTES) ||
+	       is_building(link);
+}
+
+static void say_unread(struct link *link)
+{
+	uint64_t silent;
+	int64_t for_ns;
+	if (!may_read(link)) {
+		if (log_complain(&link->unread, &silent))
+			log_event(LOG_WARN, "conn.unread", L_STR("conn", "work unacked"),
+			    L_INT("jobs", link->unread_jobs), L_INT("bytes", link->unread_bytes));
+	} else if (log_healed(&link->unread, &for_ns)) {
+		log_event(LOG_INFO, "conn.read_again", L_STR("conn", "work unacked"),
+		    L_NS("after", for_ns));
+	}
+}
+
 static void on_tick(void *owner, int64_t now)
 {
 	struct link *link = owner;
@@ -705,18 +782,13 @@ static void on_tick(void *owner, int64_t now)
 		if (source->state == SOURCE_WAITS && now >= source->retry_at_ns)
 			source->state = SOURCE_QUEUED;
 	}
+	say_unread(link);
 	next_errand(link);
-}
-
-static bool may_read(void *owner)
-{
-	const struct link *link = owner;
-	return !link->setup.no_ack ||
-	       (link->unread_jobs <= UNREAD_JOBS && link->unread_bytes <= UNREAD_BYTES);
 }
 
 static const struct conn_ops ops = {
 	.up = on_up,
+	.dying = on_dying,
 	.down = on_down,
 	.event = on_event,
 	.tick = on_tick,
@@ -745,7 +817,8 @@ static void init_lane(struct link *link, struct source *source, unsigned number)
 	lane->source = source;
 	lane->number = number;
 	lane->epoch = ++link->epochs;
-	lane->inbox_tail = &lane->inbox;
+	init_inbox(&lane->own);
+	lane->inbox = link->setup.no_ack ? &source->shared : &lane->own;
 	lane->answer_by_ns = CLOCK_NEVER;
 	conn_waiter_init(&lane->waiter);
 	(void)snprintf(lane->tag, sizeof(lane->tag), "warren.%d.%u", (int)getpid(),
@@ -770,6 +843,7 @@ struct link *link_create(const struct link_setup *setup)
 			continue;
 		struct source *source = &link->sources[link->n_sources++];
 		source->queue = queue;
+		init_inbox(&source->shared);
 		source->first_lane = number;
 		source->n_lanes = (unsigned)queue->threads;
 		(void)snprintf(source->name, sizeof(source->name), "%s", queue->name);
@@ -791,7 +865,7 @@ void link_destroy(struct link *link)
 		return;
 	conn_destroy(link->conn);
 	for (unsigned i = 0; i < link->n_lanes; i++) {
-		free_waiting(link, &link->lanes[i]);
+		(void)drop_waiting(link, link->lanes[i].inbox);
 		conn_waiter_fini(&link->lanes[i].waiter);
 	}
 	script_free(link->control.script);
@@ -806,20 +880,27 @@ const struct conf_queue *link_queue(const struct link *link, unsigned thread)
 	return link->lanes[thread].source->queue;
 }
 
+/* Un-acked deliveries may still come until the cancel has taken effect, and nobody else has them.
+ */
+static bool has_ended(const struct link *link, const struct lane *lane)
+{
+	bool awaits = link->setup.no_ack && lane->state == LANE_CANCEL;
+	return link->draining && (!awaits || link->stop == WARREN_STOP_NOW);
+}
+
 struct warren_job *link_take(struct link *link, unsigned thread)
 {
 	CHECK(thread < link->n_lanes);
 	struct lane *lane = &link->lanes[thread];
 	conn_lock(link->conn);
 	CHECK(!lane->running);
-	for (;;) {
-		lane->running = pop_waiting(link, lane);
-		if (lane->running || link->draining)
-			break;
+	while (!(lane->running = pop_waiting(link, lane->inbox)) && !has_ended(link, lane)) {
 		lane->waiter.ready = false;
 		(void)conn_wait(link->conn, &lane->waiter, CLOCK_NEVER);
 	}
 	struct warren_job *job = lane->running;
+	if (job && link->stop)
+		job_stop(job, link->stop);
 	conn_unlock(link->conn);
 	return job;
 }
@@ -855,7 +936,7 @@ bool link_settle(
 static void give_back_waiting(struct link *link, struct lane *lane)
 {
 	struct warren_job *job;
-	while ((job = pop_waiting(link, lane))) {
+	while ((job = pop_waiting(link, lane->inbox))) {
 		give_back(link, lane, job->origin.tag);
 		job_destroy(job);
 	}
@@ -863,7 +944,7 @@ static void give_back_waiting(struct link *link, struct lane *lane)
 
 void link_drain(struct link *link)
 {
-	conn_lock(link->conn);
+	conn_seize(link->conn);
 	link->draining = true;
 	if (!conn_broker(link->conn))
 		conn_no_reconnect(link->conn);
@@ -881,11 +962,21 @@ void link_drain(struct link *link)
 
 void link_stop_jobs(struct link *link, enum warren_stop stop)
 {
-	conn_lock(link->conn);
-	for (unsigned i = 0; i < link->n_lanes; i++)
-		if (link->lanes[i].running)
-			job_stop(link->lanes[i].running, stop);
+	unsigned dropped = 0;
+	conn_seize(link->conn);
+	link->stop = stop;
+	for (unsigned i = 0; i < link->n_lanes; i++) {
+		struct lane *lane = &link->lanes[i];
+		if (lane->running)
+			job_stop(lane->running, stop);
+		if (stop == WARREN_STOP_NOW && link->setup.no_ack)
+			dropped += drop_waiting(link, lane->inbox);
+		conn_ready(link->conn, &lane->waiter);
+	}
 	conn_unlock(link->conn);
+	if (dropped)
+		log_event(LOG_WARN, "drain.dropped", L_INT("jobs", dropped),
+		    L_STR("reason", "ack = \"none\": the broker has forgotten them"));
 }
 
 int link_ladder_limit(const struct link *link)
@@ -894,25 +985,24 @@ int link_ladder_limit(const struct link *link)
 						   : LADDER_RUNGS - 1;
 }
 
-bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
+int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 {
 	struct conn_waiter waiter = { 0 };
 	conn_waiter_init(&waiter);
 	conn_lock(link->conn);
 	struct control *c = &link->control;
-	if (rung > c->ladder_wanted) {
+	if (rung > c->ladder_wanted && clock_mono_ns() >= c->ladder_retry_at_ns) {
 		c->ladder_wanted = rung;
 		c->ladder_done = false;
 		next_errand(link);
 	}
-	/* Nobody announces that the ladder is done: the keeper's rhythm is soon enough for a
-	 * rarity. */
-	while (!(c->ladder_done && c->ladder_top >= rung) && clock_mono_ns() < deadline_ns)
+	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
+	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	bool done = c->ladder_done && c->ladder_top >= rung;
+	int top = c->ladder_top;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
-	return done;
+	return top;
 }
 
 void link_renew(struct link *link, const struct conf_queue *queue)
@@ -926,6 +1016,7 @@ void link_renew(struct link *link, const struct conf_queue *queue)
 	}
 	/* Rungs may have gone with it. */
 	link->control.ladder_done = false;
+	link->control.ladder_top = -1;
 	next_errand(link);
 	conn_unlock(link->conn);
 }
@@ -942,15 +1033,15 @@ static void describe_source(const struct source *source, char *why, size_t size)
 enum link_health link_health(struct link *link, char *why, size_t size)
 {
 	enum link_health health = LINK_CONSUMING;
-	char trouble[BROKER_TEXT_MAX + 64];
 	why[0] = '\0';
-	conn_trouble(link->conn, trouble, sizeof(trouble));
-	conn_lock(link->conn);
+	if (!conn_try_lock(link->conn))
+		return LINK_BUSY;
 	if (link->refused[0] && !link->was_consuming) {
 		health = LINK_REFUSED;
 		(void)snprintf(why, size, "%s", link->refused);
 	} else if (!conn_broker(link->conn)) {
-		health = link->n_lanes ? LINK_BUILDING : LINK_CONSUMING;
+		const char *trouble = conn_trouble(link->conn);
+		health = LINK_BUILDING;
 		(void)snprintf(why, size, "no connection: %s", trouble[0] ? trouble : "connecting");
 	} else {
 		for (size_t i = 0; i < link->n_sources && health == LINK_CONSUMING; i++)
@@ -958,7 +1049,7 @@ enum link_health link_health(struct link *link, char *why, size_t size)
 				health = LINK_BUILDING;
 				describe_source(&link->sources[i], why, size);
 			}
-		if (link->control.ladder_trouble[0] && health == LINK_BUILDING)
+		if (link->control.ladder_trouble[0])
 			(void)snprintf(why, size, "delay ladder: %s", link->control.ladder_trouble);
 	}
 	conn_unlock(link->conn);
@@ -973,7 +1064,8 @@ bool link_watch(struct link *link, int64_t now_ns)
 const struct conf_queue *link_wants_notice(struct link *link)
 {
 	const struct conf_queue *queue = NULL;
-	conn_lock(link->conn);
+	if (!conn_try_lock(link->conn))
+		return NULL;
 	for (size_t i = 0; i < link->n_sources && !queue; i++)
 		if (link->sources[i].wants_notice)
 			queue = link->sources[i].queue;

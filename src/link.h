@@ -19,6 +19,7 @@ struct link_setup {
 	unsigned worker;        /* worker process 0 alone consumes exclusive queues */
 	unsigned thread_offset; /* number of this link's first thread among all of the process */
 	bool no_ack;            /* which kind of queues this link serves */
+	unsigned publish_lanes; /* channels that the publishing connection will need */
 };
 
 /* How many threads such a link has: one for each of its queues' `threads`. */
@@ -55,26 +56,29 @@ bool link_settle(
  * NULL. */
 void link_drain(struct link *link);
 
-/* Raises `stop` on every job that is out. */
+/* Raises `stop` on every job that is out, and on those that are still to come. With WARREN_STOP_NOW
+ * what waits of ack = "none" queues is dropped, counted in the log. */
 void link_stop_jobs(struct link *link, enum warren_stop stop);
 
 /* The highest rung that there may be: where warren is not to create any, those that the
  * configuration needs. */
 int link_ladder_limit(const struct link *link);
 
-/* Sees to it that the delay ladder reaches up to this rung; false if it does not by the deadline.
- */
-bool link_raise_ladder(struct link *link, int rung, int64_t deadline_ns);
+/* Sees to it that the delay ladder reaches up to this rung. Returns the highest rung there is: a
+ * lower one where the broker refuses more, -1 where there is no ladder by the deadline. */
+int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns);
 
 /* Builds the queue's topology again: something that should be there is not. */
 void link_renew(struct link *link, const struct conf_queue *queue);
 
 enum link_health {
 	LINK_BUILDING,  /* not there yet, or not again; `why` says what is missing */
+	LINK_BUSY,      /* somebody holds the connection at this moment: ask again */
 	LINK_CONSUMING, /* every thread's consumer is confirmed */
 	LINK_REFUSED,   /* the broker refuses what the configuration asks for, and never took it
 			   before */
 };
+/* Never waits. */
 enum link_health link_health(struct link *link, char *why, size_t size);
 
 /* conn_watch of its connection. */

@@ -16,10 +16,14 @@
 #include "ladder.h"
 #include "settle.h"
 
+enum { UNSTORED_WAIT_S = 5 };
+
 struct pool_thread {
 	struct pool *pool;
 	pthread_t thread;
 	bool made;
+	atomic_bool ended;
+	struct log_complaint unstored;
 	unsigned number; /* among all of the process: its row and its publishing lane */
 	struct link *link;
 	unsigned link_number; /* among its link's */
@@ -241,9 +245,13 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 /* No file could hold its body, so it goes back; not at once, or it would be here again at once. */
 static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 {
-	log_event(LOG_ERROR, "msg.unstored", L_STR("job", job->id),
-	    L_STR("queue", job->queue->label), L_STR("reason", msg_flaw_words(MSG_UNSTORED)));
-	(void)nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
+	uint64_t silent;
+	if (log_complain(&t->unstored, &silent))
+		log_event(LOG_ERROR, "msg.unstored", L_STR("job", job->id),
+		    L_STR("queue", job->queue->label),
+		    L_STR("reason", msg_flaw_words(MSG_UNSTORED)), L_INT("silent", silent));
+	for (int i = 0; i < UNSTORED_WAIT_S * 10 && !job_stopping(job); i++)
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 100 * NS_PER_MS }, NULL);
 	score_count(t->row, COUNT_GIVEN_BACK, 1);
 	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
 }
@@ -288,6 +296,7 @@ static void *thread_main(void *arg)
 		plugins_thread_close(t->plugins);
 	}
 	score_state(t->row, ROW_UNUSED);
+	atomic_store(&t->ended, true);
 	if (atomic_fetch_sub(&t->pool->running, 1) == 1)
 		CHECK(eventfd_write(t->pool->ended_fd, 1) == 0);
 	return NULL;
@@ -378,6 +387,14 @@ unsigned pool_running(const struct pool *pool)
 unsigned pool_given_back(const struct pool *pool)
 {
 	return atomic_load(&pool->given_back);
+}
+
+unsigned pool_abandoned(const struct pool *pool)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < pool->setup.n_acked; i++)
+		n += pool->threads[i].made && !atomic_load(&pool->threads[i].ended);
+	return n;
 }
 
 void pool_destroy(struct pool *pool)

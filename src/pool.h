@@ -35,6 +35,9 @@ unsigned pool_running(const struct pool *pool);
 /* Jobs that had started and were given back unfinished. */
 unsigned pool_given_back(const struct pool *pool);
 
+/* Threads of acked queues that have not ended: the broker gives their messages to somebody else. */
+unsigned pool_abandoned(const struct pool *pool);
+
 /* Joins the threads and frees, given that pool_running() is 0. NULL is accepted. */
 void pool_destroy(struct pool *pool);
 

@@ -7,6 +7,8 @@
 
 #include "clock.h"
 
+#define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
+
 enum lane_state {
 	LANE_DOWN,    /* no channel */
 	LANE_OPENING, /* channel.open-ok is awaited */
@@ -19,9 +21,10 @@ enum lane_state {
 struct lane {
 	enum lane_state state;
 	struct conn_waiter waiter;
-	uint64_t seq;  /* number of the last message on this channel */
-	bool out;      /* message `seq` awaits its confirm */
-	bool returned; /* it came back as unroutable */
+	int64_t answer_by_ns; /* while a state waits for the broker's answer */
+	uint64_t seq;         /* number of the last message on this channel */
+	bool out;             /* message `seq` awaits its confirm */
+	bool returned;        /* it came back as unroutable */
 	struct publish_answer answer;
 };
 
@@ -59,6 +62,12 @@ static void settle(struct publisher *publisher, struct lane *lane, enum publishe
 static unsigned channel_of(const struct publisher *publisher, const struct lane *lane)
 {
 	return (unsigned)(lane - publisher->lanes) + 1;
+}
+
+static void await_answer(struct lane *lane, enum lane_state state)
+{
+	lane->state = state;
+	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
 }
 
 static void sent(struct publisher *publisher, bool ok)
@@ -110,7 +119,7 @@ static void on_lane_event(struct publisher *publisher, struct lane *lane, const 
 {
 	switch (event->kind) {
 	case EV_OPENED:
-		lane->state = LANE_SELECT;
+		await_answer(lane, LANE_SELECT);
 		sent(publisher,
 		    broker_select(conn_broker(publisher->conn), channel_of(publisher, lane)));
 		break;
@@ -172,9 +181,19 @@ static void on_event(void *owner, struct event *event)
 
 static void on_tick(void *owner, int64_t now_ns)
 {
-	/* Deadlines are kept by those who wait. */
-	(void)owner;
-	(void)now_ns;
+	struct publisher *publisher = owner;
+	if (publisher->blocked)
+		return; /* it reads nothing, so it answers nothing */
+	for (unsigned i = 0; i < publisher->n_lanes; i++) {
+		const struct lane *lane = &publisher->lanes[i];
+		if (lane->state != LANE_DOWN && lane->state != LANE_OPEN &&
+		    now_ns > lane->answer_by_ns) {
+			log_event(LOG_ERROR, "broker.silent", L_STR("conn", "publish"),
+			    L_NS("for", ANSWER_LIMIT_NS));
+			conn_broken(publisher->conn);
+			return;
+		}
+	}
 }
 
 static const struct conn_ops ops = {
@@ -191,7 +210,7 @@ static void advance(struct publisher *publisher, struct lane *lane)
 {
 	struct broker *broker = conn_broker(publisher->conn);
 	if (broker && lane->state == LANE_DOWN) {
-		lane->state = LANE_OPENING;
+		await_answer(lane, LANE_OPENING);
 		sent(publisher, broker_open_channel(broker, channel_of(publisher, lane)));
 	}
 }
@@ -215,7 +234,7 @@ static void give_up(struct publisher *publisher, struct lane *lane)
 	struct broker *broker = conn_broker(publisher->conn);
 	lane->out = false;
 	if (broker && lane->state == LANE_OPEN) {
-		lane->state = LANE_CLOSING;
+		await_answer(lane, LANE_CLOSING);
 		sent(publisher, broker_close_channel(broker, channel_of(publisher, lane)));
 	}
 	(void)snprintf(lane->answer.text, sizeof(lane->answer.text), "no confirm in time");
@@ -223,11 +242,11 @@ static void give_up(struct publisher *publisher, struct lane *lane)
 }
 
 static void send_and_wait(struct publisher *publisher, struct lane *lane,
-    const struct outgoing *message, bool mandatory, int64_t deadline_ns)
+    const struct outgoing *message, unsigned how, int64_t deadline_ns)
 {
 	lane->waiter.ready = lane->returned = false;
 	switch (broker_publish(conn_broker(publisher->conn), channel_of(publisher, lane), message,
-	    mandatory, lane->answer.text, sizeof(lane->answer.text))) {
+	    how & PUBLISH_MANDATORY, lane->answer.text, sizeof(lane->answer.text))) {
 	case SENT_NOTHING:
 		lane->answer.result = PUBLISH_INVALID;
 		return;
@@ -242,7 +261,7 @@ static void send_and_wait(struct publisher *publisher, struct lane *lane,
 	lane->seq++;
 	lane->out = true;
 	while (!conn_wait(publisher->conn, &lane->waiter, deadline_ns)) {
-		if (!publisher->blocked) {
+		if (!publisher->blocked || !(how & PUBLISH_PATIENT)) {
 			give_up(publisher, lane);
 			return;
 		}
@@ -253,7 +272,7 @@ static void send_and_wait(struct publisher *publisher, struct lane *lane,
 }
 
 enum published publisher_publish(struct publisher *publisher, unsigned number,
-    const struct outgoing *message, bool mandatory, int64_t deadline_ns,
+    const struct outgoing *message, unsigned how, int64_t deadline_ns,
     struct publish_answer *answer)
 {
 	CHECK(number < publisher->n_lanes);
@@ -262,7 +281,7 @@ enum published publisher_publish(struct publisher *publisher, unsigned number,
 	CHECK(!lane->out);
 	lane->answer = (struct publish_answer){ 0 };
 	if (await_open(publisher, lane, deadline_ns)) {
-		send_and_wait(publisher, lane, message, mandatory, deadline_ns);
+		send_and_wait(publisher, lane, message, how, deadline_ns);
 	} else {
 		lane->answer.result = PUBLISH_BLOCKED;
 		(void)snprintf(lane->answer.text, sizeof(lane->answer.text), "%s",
@@ -305,7 +324,7 @@ void publisher_destroy(struct publisher *publisher)
 
 void publisher_interrupt(struct publisher *publisher)
 {
-	conn_lock(publisher->conn);
+	conn_seize(publisher->conn);
 	publisher->stopping = true;
 	for (unsigned i = 0; i < publisher->n_lanes; i++)
 		if (publisher->lanes[i].out)
@@ -315,13 +334,16 @@ void publisher_interrupt(struct publisher *publisher)
 	conn_unlock(publisher->conn);
 }
 
-void publisher_trouble(struct publisher *publisher, char *text, size_t size)
+bool publisher_trouble(struct publisher *publisher, char *text, size_t size)
 {
-	conn_trouble(publisher->conn, text, size);
-	conn_lock(publisher->conn);
+	if (!conn_try_lock(publisher->conn))
+		return false;
 	if (publisher->blocked)
 		(void)snprintf(text, size, "the broker's alarm: %s", publisher->alarm);
+	else
+		(void)snprintf(text, size, "%s", conn_trouble(publisher->conn));
 	conn_unlock(publisher->conn);
+	return true;
 }
 
 bool publisher_watch(struct publisher *publisher, int64_t now_ns)

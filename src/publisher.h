@@ -29,6 +29,13 @@ struct publish_answer {
 
 const char *published_word(enum published result);
 
+/* How to publish. */
+enum {
+	PUBLISH_MANDATORY = 1, /* no queue is a failure */
+	PUBLISH_PATIENT =
+	    2, /* what an alarm of the broker holds back is waited for, however long */
+};
+
 /* `lanes`: one for each thread that may publish at the same time, and its channel. */
 struct publisher *publisher_create(const struct conf *conf, unsigned lanes);
 bool publisher_start(struct publisher *publisher) MUST_CHECK;
@@ -36,20 +43,20 @@ void publisher_destroy(struct publisher *publisher);
 
 /*
  * Publishes one message on `lane` and waits for the broker's word on it, at the latest until the
- * monotonic deadline, or longer while the broker's alarm holds it back. `mandatory` false takes "no
- * queue" for success. The message stays the caller's. Blocks; one thread for each lane; stack
+ * monotonic deadline. The message stays the caller's. Blocks; one thread for each lane; stack
  * BROKER_STACK_SIZE.
  */
 enum published publisher_publish(struct publisher *publisher, unsigned lane,
-    const struct outgoing *message, bool mandatory, int64_t deadline_ns,
+    const struct outgoing *message, unsigned how, int64_t deadline_ns,
     struct publish_answer *answer);
 
 /* Ends all waiting, now and later: what is out is in doubt. The last thing before the process
  * leaves. */
 void publisher_interrupt(struct publisher *publisher);
 
-/* Why publishing does not work now, or "". */
-void publisher_trouble(struct publisher *publisher, char *text, size_t size);
+/* Why publishing does not work now, or "". Never waits: false while somebody holds the connection.
+ */
+bool publisher_trouble(struct publisher *publisher, char *text, size_t size);
 
 bool publisher_watch(struct publisher *publisher, int64_t now_ns);
 

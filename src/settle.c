@@ -35,10 +35,9 @@ static double roll_dice(void)
 
 static bool must_end(const struct warren_job *job, enum outgoing_end *end)
 {
-	int stop = atomic_load(&job->stop);
-	if (stop == WARREN_STOP_LOST)
+	if (atomic_load(&job->lost))
 		*end = END_LOST;
-	else if (stop == WARREN_STOP_NOW)
+	else if (atomic_load(&job->stop) == WARREN_STOP_NOW)
 		*end = END_NOW;
 	else
 		return false;
@@ -80,13 +79,13 @@ static void healed(struct settler *settler)
 		log_event(LOG_INFO, "publish.healed", L_NS("after", for_ns));
 }
 
-/* One try, in pieces short enough to notice that the lease is gone. */
+/* One try: until the broker's word, the confirm timeout, or the end of an alarm. */
 static enum published try_once(struct settler *settler, const struct outgoing *message,
-    bool mandatory, struct publish_answer *answer)
+    unsigned how, struct publish_answer *answer)
 {
 	int64_t deadline = clock_mono_ns() + settler->conf->broker.confirm_timeout_ns;
 	return publisher_publish(
-	    settler->publisher, settler->lane, message, mandatory, deadline, answer);
+	    settler->publisher, settler->lane, message, how | PUBLISH_PATIENT, deadline, answer);
 }
 
 /*
@@ -102,7 +101,7 @@ static enum outgoing_end publish_until_kept(
 		struct publish_answer answer;
 		if (must_end(job, &end))
 			return end;
-		switch (try_once(settler, message, true, &answer)) {
+		switch (try_once(settler, message, PUBLISH_MANDATORY, &answer)) {
 		case PUBLISHED:
 			healed(settler);
 			return END_DONE;
@@ -141,7 +140,8 @@ static enum outgoing_end publish_for_task(
 			return end;
 		/* No queue stands behind a direct reply: RabbitMQ 3.10 returns it also when it
 		 * delivered it. */
-		switch (try_once(settler, message, !is_direct_reply(message), &answer)) {
+		switch (try_once(
+		    settler, message, is_direct_reply(message) ? 0 : PUBLISH_MANDATORY, &answer)) {
 		case PUBLISHED:
 			healed(settler);
 			return END_DONE;
@@ -164,14 +164,12 @@ static enum outgoing_end publish_for_task(
 	}
 }
 
-static void set_ended(struct settlement *settlement, enum outgoing_end end)
+static void set_ended(
+    const struct warren_job *job, struct settlement *settlement, enum outgoing_end end)
 {
-	if (end == END_LOST) {
-		settlement->lost = true;
-		settlement->action.kind = ACTION_NOTHING;
-	} else {
-		settlement->action.kind = ACTION_GIVE_BACK;
-	}
+	settlement->lost = end == END_LOST;
+	settlement->action.kind =
+	    end == END_LOST || job->queue->no_ack ? ACTION_NOTHING : ACTION_GIVE_BACK;
 }
 
 static const char *plugin_label(const struct warren_job *job)
@@ -194,37 +192,64 @@ static bool make_copy(struct settler *settler, struct warren_job *job, const str
 	return true;
 }
 
+/* Given back, for somebody may have more memory; not at once, or it would be here again at once. */
+static enum outgoing_end short_of_memory(const struct warren_job *job)
+{
+	enum outgoing_end end = END_NOW;
+	log_event(
+	    LOG_ERROR, "memory.short", L_STR("job", job->id), L_STR("queue", job->queue->label));
+	(void)wait_unless_ended(job, NS_PER_S, &end);
+	return end;
+}
+
 static enum outgoing_end publish_dead(
     struct settler *settler, struct warren_job *job, const struct action *action)
 {
 	struct outgoing out;
 	if (!make_copy(settler, job, action, job->attempt, &out))
-		return END_NOW; /* no memory: given back, somebody may have more */
+		return short_of_memory(job);
 	out.exchange = bytes_of("");
 	out.routing_key = bytes_of(job->queue->dead_letter);
 	return publish_until_kept(settler, job, &out);
+}
+
+/* As near to `delay_ns` as the ladder's highest rung allows. Five bits: nothing that rounding could
+ * carry over it. */
+static uint32_t fit_delay(int64_t delay_ns, int top_rung)
+{
+	int64_t longest_ns = (INT64_C(31) << top_rung) / 16 * NS_PER_S;
+	return ladder_round(delay_ns < longest_ns ? delay_ns : longest_ns);
+}
+
+/* Where the broker refuses a rung, the wait is shorter than asked for; that is better than none. */
+static enum outgoing_end choose_delay(
+    struct settler *settler, const struct warren_job *job, int64_t delay_ns, uint32_t *seconds)
+{
+	enum outgoing_end end = END_DONE;
+	*seconds = fit_delay(delay_ns, link_ladder_limit(settler->link));
+	int rung = ladder_rung(*seconds), top;
+	while ((top = link_raise_ladder(settler->link, rung, clock_mono_ns() + NS_PER_S)) < 0)
+		if (must_end(job, &end))
+			return end;
+	if (top < rung)
+		*seconds = fit_delay(delay_ns, top);
+	return END_DONE;
 }
 
 static enum outgoing_end publish_retry(
     struct settler *settler, struct warren_job *job, const struct action *action, int64_t *delay_ns)
 {
 	struct outgoing out;
+	uint32_t seconds;
 	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE], exchange[LADDER_NAME_SIZE];
-	enum outgoing_end end = END_DONE;
-	/* Five bits below the limit: nothing that rounding could carry over it. */
-	int64_t longest_ns = (INT64_C(31) << link_ladder_limit(settler->link)) / 16 * NS_PER_S;
-	uint32_t seconds =
-	    ladder_round(action->delay_ns < longest_ns ? action->delay_ns : longest_ns);
-	int rung = ladder_rung(seconds);
-	while (!link_raise_ladder(settler->link, rung, clock_mono_ns() + NS_PER_S))
-		if (must_end(job, &end))
-			return end;
-
+	enum outgoing_end end = choose_delay(settler, job, action->delay_ns, &seconds);
+	if (end != END_DONE)
+		return end;
 	if (!make_copy(settler, job, action, job->attempt + 1, &out))
-		return END_NOW;
+		return short_of_memory(job);
 	ladder_address(bytes_of(job->queue->name), address);
 	ladder_key(seconds, address, key);
-	ladder_rung_name(rung, exchange);
+	ladder_rung_name(ladder_rung(seconds), exchange);
 	out.exchange = bytes_of(exchange);
 	out.routing_key = bytes_of(key);
 	*delay_ns = seconds * NS_PER_S;
@@ -286,7 +311,7 @@ static enum outgoing_end publish_results(
 static struct action decide(const struct warren_job *job, enum outcome outcome)
 {
 	const struct situation situation = { .outcome = outcome,
-		.stop = atomic_load(&job->stop),
+		.stop = atomic_load(&job->lost) ? WARREN_STOP_LOST : atomic_load(&job->stop),
 		.attempt = job->attempt,
 		.retry_after_ns = job->retry_after_ns,
 		.now_wall_ms = clock_wall_ms(),
@@ -294,6 +319,27 @@ static struct action decide(const struct warren_job *job, enum outcome outcome)
 		.dice = roll_dice(),
 		.queue = job->queue };
 	return verdict_decide(&situation);
+}
+
+static void carry_out(struct settler *settler, struct warren_job *job, struct settlement *s);
+
+/*
+ * The broker's frames are too small for a copy with all its headers. A retry without them would run
+ * the task on another message than it was, so it is dead, without them, and says so.
+ */
+static void bury_without_headers(
+    struct settler *settler, struct warren_job *job, struct settlement *s)
+{
+	if (job->msg.flaw == MSG_HEADERS_LARGE) {
+		enum outgoing_end end = END_NOW;
+		(void)wait_unless_ended(job, AGAIN_MAX_NS, &end);
+		set_ended(job, s, end);
+		return;
+	}
+	job->msg.flaw = MSG_HEADERS_LARGE;
+	s->outcome = OUTCOME_DEAD;
+	s->action = decide(job, s->outcome);
+	carry_out(settler, job, s);
 }
 
 static void carry_out(struct settler *settler, struct warren_job *job, struct settlement *s)
@@ -315,15 +361,14 @@ static void carry_out(struct settler *settler, struct warren_job *job, struct se
 		return;
 	}
 	if (end == END_LOST || end == END_NOW) {
-		set_ended(s, end);
+		set_ended(job, s, end);
 	} else if (s->action.kind == ACTION_DONE && end != END_DONE) {
 		/* A follow-up that no queue takes: the job is run again, later. */
 		s->outcome = end == END_INVALID ? OUTCOME_DEAD : OUTCOME_UNROUTABLE;
 		s->action = decide(job, s->outcome);
 		carry_out(settler, job, s);
 	} else if (end == END_INVALID) {
-		/* Our own copy cannot be said in AMQP; better kept on its queue than lost. */
-		s->action.kind = ACTION_GIVE_BACK;
+		bury_without_headers(settler, job, s);
 	} else if (s->action.kind != ACTION_DONE) {
 		s->published++;
 	}

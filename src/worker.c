@@ -4,10 +4,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -18,7 +21,8 @@
 
 /* How long threads may take to come back once they are told to leave at once. */
 #define LEAVE_LIMIT_NS (5 * NS_PER_S)
-#define PULSE_NS NS_PER_S
+#define LOOP_SILENCE_NS (60 * NS_PER_S) /* a loop that stands still for longer has hung */
+enum { PULSE_MS = 1000 };
 
 enum phase {
 	PHASE_RUN,
@@ -36,8 +40,12 @@ struct worker {
 	unsigned n_threads;
 
 	enum phase phase;
-	int64_t deadline_ns, pulse_at_ns;
-	int exit_code; /* when it ends of itself */
+	int64_t deadline_ns, look_at_ns;
+	pthread_t watcher;
+	bool watches;
+	int watch_fd;
+	_Atomic int64_t looped_ns; /* when the loop last went round */
+	int exit_code;             /* when it ends of itself */
 	bool consuming, orphan;
 	char state[IPC_TEXT_MAX]; /* as last told to the supervisor */
 };
@@ -141,7 +149,7 @@ static void end_of_itself(struct worker *w, int code)
 	leave_now(w);
 }
 
-/* ---- the watch, once a second ---- */
+/* ---- the watch ---- */
 
 static enum link_health worst(struct worker *w, char *why, size_t size)
 {
@@ -149,14 +157,15 @@ static enum link_health worst(struct worker *w, char *why, size_t size)
 	struct link *links[] = { w->acked, w->unacked };
 	why[0] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(links); i++) {
-		char text[IPC_TEXT_MAX];
-		if (!links[i])
-			continue;
-		enum link_health one = link_health(links[i], text, sizeof(text));
-		if (one == LINK_CONSUMING || health == LINK_REFUSED)
-			continue;
-		health = one;
-		(void)snprintf(why, size, "%s", text);
+		char text[IPC_TEXT_MAX] = "";
+		enum link_health one =
+		    links[i] ? link_health(links[i], text, sizeof(text)) : LINK_CONSUMING;
+		if (text[0])
+			(void)snprintf(why, size, "%s", text);
+		if (one == LINK_REFUSED)
+			return one;
+		if (one != LINK_CONSUMING)
+			health = one;
 	}
 	return health;
 }
@@ -168,12 +177,15 @@ static void watch_health(struct worker *w)
 	case LINK_CONSUMING:
 		if (!w->consuming && ipc_send(w->setup->supervisor, IPC_CONSUMING, 0, NULL))
 			w->consuming = true;
-		publisher_trouble(w->publisher, why, sizeof(why));
+		if (!why[0] && !publisher_trouble(w->publisher, why, sizeof(why)))
+			return;
 		break;
 	case LINK_REFUSED:
 		(void)refused(w->setup, why, EXIT_CONFIG);
 		end_of_itself(w, EXIT_CONFIG);
 		break;
+	case LINK_BUSY:
+		return;
 	case LINK_BUILDING:
 		break;
 	}
@@ -205,7 +217,7 @@ static void leave_notice(struct worker *w)
 		if (copy_make(job, &stamp, &out) && queue->dead_letter) {
 			out.exchange = bytes_of("");
 			out.routing_key = bytes_of(queue->dead_letter);
-			(void)publisher_publish(w->publisher, w->n_threads, &out, true,
+			(void)publisher_publish(w->publisher, w->n_threads, &out, PUBLISH_MANDATORY,
 			    clock_mono_ns() + 2 * NS_PER_S, &answer);
 		}
 	}
@@ -214,20 +226,57 @@ static void leave_notice(struct worker *w)
 	job_destroy(job);
 }
 
-static void watch(struct worker *w)
+/*
+ * The watching thread touches no lock that somebody may hold during a send, so that it can end such
+ * a send; and it is the pulse that the supervisor hears, as long as the process's own loop goes
+ * round.
+ */
+static void *watch_main(void *arg)
+{
+	struct worker *w = arg;
+	struct pollfd stop = { .fd = w->watch_fd, .events = POLLIN };
+	while (poll(&stop, 1, PULSE_MS) <= 0) {
+		int64_t now = clock_mono_ns();
+		if (now - atomic_load(&w->looped_ns) < LOOP_SILENCE_NS)
+			(void)ipc_send(w->setup->supervisor, IPC_PULSE, 0, NULL);
+		if (w->acked)
+			(void)link_watch(w->acked, now);
+		if (w->unacked)
+			(void)link_watch(w->unacked, now);
+		(void)publisher_watch(w->publisher, now);
+	}
+	return NULL;
+}
+
+static bool start_watch(struct worker *w)
+{
+	atomic_store(&w->looped_ns, clock_mono_ns());
+	w->watch_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	w->watches = w->watch_fd >= 0 && pthread_create(&w->watcher, NULL, watch_main, w) == 0;
+	if (w->watches)
+		(void)pthread_setname_np(w->watcher, "watch");
+	return w->watches;
+}
+
+static void stop_watch(struct worker *w)
+{
+	if (!w->watches)
+		return;
+	CHECK(eventfd_write(w->watch_fd, 1) == 0);
+	PTOK(pthread_join(w->watcher, NULL));
+	close(w->watch_fd);
+}
+
+static void look_around(struct worker *w)
 {
 	int64_t now = clock_mono_ns();
-	if (now < w->pulse_at_ns)
+	atomic_store(&w->looped_ns, now);
+	/* Until it consumes its health is looked at more often: reloads wait for it. */
+	if (w->phase != PHASE_RUN || (w->consuming && now < w->look_at_ns))
 		return;
-	w->pulse_at_ns = now + PULSE_NS;
-	(void)ipc_send(w->setup->supervisor, IPC_PULSE, 0, NULL);
-	if (w->acked)
-		(void)link_watch(w->acked, now);
-	if (w->unacked)
-		(void)link_watch(w->unacked, now);
-	(void)publisher_watch(w->publisher, now);
-	if (w->phase == PHASE_RUN)
-		leave_notice(w);
+	w->look_at_ns = now + NS_PER_S;
+	watch_health(w);
+	leave_notice(w);
 }
 
 /* ---- the loop ---- */
@@ -284,29 +333,31 @@ static void loop(struct worker *w)
 			{ .fd = w->orphan ? -1 : w->setup->supervisor, .events = POLLIN },
 			{ .fd = pool_ended_fd(w->pool), .events = POLLIN },
 		};
-		int64_t until = w->phase == PHASE_RUN || w->pulse_at_ns < w->deadline_ns
-				    ? w->pulse_at_ns
-				    : w->deadline_ns;
-		/* Until it consumes, its health is looked at more often: reloads wait for it. */
+		int64_t until = w->phase == PHASE_RUN ? CLOCK_NEVER : w->deadline_ns;
 		(void)poll(p, ARRAY_LEN(p), clock_until_ms(until, w->consuming ? 1000 : 50));
 		hear(w);
-		if (w->phase == PHASE_RUN && (!w->consuming || clock_mono_ns() >= w->pulse_at_ns))
-			watch_health(w);
-		watch(w);
+		look_around(w);
 	}
 }
 
 /* ---- up and down ---- */
 
-static struct link *make_link(
-    const struct worker_setup *setup, bool no_ack, unsigned offset, unsigned *n)
+static unsigned count_threads(const struct worker_setup *setup, bool no_ack)
 {
-	const struct link_setup link = { .conf = setup->conf,
-		.worker = setup->number,
+	const struct link_setup link = {
+		.conf = setup->conf, .worker = setup->number, .no_ack = no_ack
+	};
+	return link_count_threads(&link);
+}
+
+static struct link *make_link(const struct worker *w, bool no_ack, unsigned offset)
+{
+	const struct link_setup link = { .conf = w->setup->conf,
+		.worker = w->setup->number,
 		.thread_offset = offset,
-		.no_ack = no_ack };
-	*n = link_count_threads(&link);
-	return *n ? link_create(&link) : NULL;
+		.no_ack = no_ack,
+		.publish_lanes = w->n_threads + 1 };
+	return link_create(&link);
 }
 
 static bool start(struct worker *w, char *why, size_t size)
@@ -314,10 +365,14 @@ static bool start(struct worker *w, char *why, size_t size)
 	const struct worker_setup *setup = w->setup;
 	unsigned n_acked, n_unacked;
 	broker_init();
-	w->acked = make_link(setup, false, 0, &n_acked);
-	w->unacked = make_link(setup, true, n_acked, &n_unacked);
+	n_acked = count_threads(setup, false);
+	n_unacked = count_threads(setup, true);
 	w->n_threads = n_acked + n_unacked;
-	/* One lane more: the watch's own. */
+	if (n_acked)
+		w->acked = make_link(w, false, 0);
+	if (n_unacked)
+		w->unacked = make_link(w, true, n_acked);
+	/* One lane more: the loop's own, for notices. */
 	w->publisher = publisher_create(setup->conf, w->n_threads + 1);
 	const struct pool_setup pool = { .conf = setup->conf,
 		.plugins = w->plugins,
@@ -331,8 +386,8 @@ static bool start(struct worker *w, char *why, size_t size)
 	w->pool = pool_create(&pool);
 	if (!pool_start(w->pool, why, size))
 		return false;
-	if (!publisher_start(w->publisher) || (w->acked && !link_start(w->acked)) ||
-	    (w->unacked && !link_start(w->unacked))) {
+	if (!start_watch(w) || !publisher_start(w->publisher) ||
+	    (w->acked && !link_start(w->acked)) || (w->unacked && !link_start(w->unacked))) {
 		(void)snprintf(why, size, "a thread cannot be made: %s", strerror(errno));
 		return false;
 	}
@@ -341,13 +396,15 @@ static bool start(struct worker *w, char *why, size_t size)
 
 static int finish(struct worker *w)
 {
-	unsigned left = pool_running(w->pool), given_back = pool_given_back(w->pool) + left;
+	unsigned left = pool_running(w->pool);
+	unsigned given_back = pool_given_back(w->pool) + pool_abandoned(w->pool);
 	if (given_back)
 		(void)ipc_send(w->setup->supervisor, IPC_GIVEN_BACK, given_back, NULL);
 	log_event(LOG_INFO, "drain.done", L_INT("given_back", given_back));
 	int code = w->exit_code != EXIT_OK ? w->exit_code : given_back ? EXIT_TEMPFAIL : EXIT_OK;
 	/* A thread that is stuck in a task keeps everything alive; the broker gets its message back
 	 * when the process, and with it the connection, is gone. */
+	stop_watch(w);
 	if (left)
 		_exit(code);
 	pool_destroy(w->pool);
