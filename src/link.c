@@ -20,6 +20,8 @@ enum {
 	UNREAD_BYTES = 16 * 1024 * 1024,
 };
 
+/* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
+#define UNREAD_LIMIT_NS (5 * NS_PER_S)
 #define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
@@ -60,8 +62,9 @@ enum lane_state {
 	LANE_QOS,       /* basic.qos-ok */
 	LANE_CONSUME,   /* basic.consume-ok */
 	LANE_CONSUMING, /* deliveries */
-	LANE_CANCEL,    /* basic.cancel-ok: we drain */
-	LANE_CLOSING,   /* channel.close-ok: it is to be built anew */
+	LANE_CANCEL,    /* basic.cancel-ok: we drain or pause */
+	LANE_PAUSED,  /* the jobs that wait unacked in memory to be fewer; its channel stays open */
+	LANE_CLOSING, /* channel.close-ok: it is to be built anew */
 };
 
 struct lane {
@@ -111,6 +114,7 @@ struct link {
 	struct log_complaint unread;
 	char refused[BROKER_TEXT_MAX + 256];
 	size_t unread_jobs, unread_bytes;
+	int64_t delivered_at_ns; /* the last delivery was read */
 };
 
 /* ---- jobs ---- */
@@ -203,6 +207,7 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		return;
 	}
 	struct warren_job *job = make_job(link, lane, event);
+	link->delivered_at_ns = clock_mono_ns();
 	if (!job || !push_waiting(link, lane->inbox, job)) {
 		log_event(LOG_ERROR, "memory.short", L_STR("queue", lane->source->queue->label));
 		job_destroy(job);
@@ -443,23 +448,29 @@ static void on_control_event(struct link *link, const struct event *event)
 
 /* ---- lanes ---- */
 
+static bool awaits_answer(const struct lane *lane)
+{
+	return lane->state != LANE_DOWN && lane->state != LANE_CONSUMING &&
+	       lane->state != LANE_PAUSED;
+}
+
 static bool is_building(const struct link *link)
 {
 	if (!link->control.open || link->control.errand != ERRAND_NONE)
 		return true;
 	for (unsigned i = 0; i < link->n_lanes; i++)
-		if (link->lanes[i].state != LANE_DOWN && link->lanes[i].state != LANE_CONSUMING)
+		if (awaits_answer(&link->lanes[i]))
 			return true;
 	return false;
 }
 
-/* Lanes that wait for their own thread, which runs a job it has lost. */
+/* Lanes that rightly do not consume: their thread runs a job it has lost, or too many jobs wait. */
 static unsigned count_busy(const struct link *link, const struct source *source)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < source->n_lanes; i++) {
 		const struct lane *lane = &link->lanes[source->first_lane + i];
-		n += lane->state == LANE_DOWN && lane->running;
+		n += lane->state == LANE_PAUSED || (lane->state == LANE_DOWN && lane->running);
 	}
 	return n;
 }
@@ -639,7 +650,7 @@ static void on_lane_event(struct link *link, struct lane *lane, struct event *ev
 		lane->retry_at_ns = 0;
 		break;
 	case EV_CANCEL_OK:
-		lane->state = LANE_DOWN; /* nothing more comes; we drain, so it stays so */
+		lane->state = link->draining ? LANE_DOWN : LANE_PAUSED; /* nothing more comes */
 		conn_ready(link->conn, &lane->waiter);
 		break;
 	default:
@@ -739,8 +750,7 @@ static bool answer_is_late(const struct link *link, int64_t now)
 		return true;
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		const struct lane *lane = &link->lanes[i];
-		if (lane->state != LANE_DOWN && lane->state != LANE_CONSUMING &&
-		    lane->answer_by_ns < now)
+		if (awaits_answer(lane) && lane->answer_by_ns < now)
 			return true;
 	}
 	return false;
@@ -769,6 +779,25 @@ static void say_unread(struct link *link)
 	}
 }
 
+/*
+ * Leaving the socket unread for long would make the broker drop the connection, and with it what it
+ * had sent. So the consumers are cancelled, what is under way is read, and they start again when
+ * half of it is worked off.
+ */
+static void pause_or_resume(struct link *link, int64_t now)
+{
+	bool pause = !may_read(link) && now - link->delivered_at_ns > UNREAD_LIMIT_NS;
+	bool resume =
+	    link->unread_jobs <= UNREAD_JOBS / 2 && link->unread_bytes <= UNREAD_BYTES / 2;
+	for (unsigned i = 0; i < link->n_lanes && !link->draining && conn_broker(link->conn); i++) {
+		struct lane *lane = &link->lanes[i];
+		if (pause && lane->state == LANE_CONSUMING)
+			cancel_lane(link, lane);
+		else if (resume && lane->state == LANE_PAUSED)
+			lane_subscribe(link, lane);
+	}
+}
+
 static void on_tick(void *owner, int64_t now)
 {
 	struct link *link = owner;
@@ -783,6 +812,7 @@ static void on_tick(void *owner, int64_t now)
 			source->state = SOURCE_QUEUED;
 	}
 	say_unread(link);
+	pause_or_resume(link, now);
 	next_errand(link);
 }
 
@@ -1017,6 +1047,8 @@ void link_renew(struct link *link, const struct conf_queue *queue)
 	/* Rungs may have gone with it. */
 	link->control.ladder_done = false;
 	link->control.ladder_top = -1;
+	if (conn_broker(link->conn))
+		conn_hurry(link->conn, true);
 	next_errand(link);
 	conn_unlock(link->conn);
 }

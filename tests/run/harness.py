@@ -31,8 +31,7 @@ SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime er
 VALGRIND = os.environ.get("WARREN_VALGRIND")
 SLOWER = 20 if VALGRIND else 1
 
-# Not faults of warren: a library's leak, and threads that are inside of a deaf task when their process leaves.
-os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
+# No fault of warren: threads that are inside of a deaf task when their process leaves.
 os.environ.setdefault("TSAN_OPTIONS", "report_thread_leaks=0")
 
 

@@ -53,7 +53,7 @@ class Heartbeat(WarrendTest):
             file.writelines(f"job-{i}{filling}\n" for i in range(count))
         with open(daemon.path("bodies"), "rb") as file:
             self.warren("publish", "-q", "work", "--transient", "-l", stdin=file, code=0)
-        seconds_pass(5)
+        seconds_pass(35)  # longer than the broker lets a write block
         with open(f"/proc/{daemon.worker()}/status") as file:
             status = dict(line.split(":", 1) for line in file)
         memory = int(status["VmHWM"].split()[0]) // 1024
@@ -81,7 +81,7 @@ class Again(WarrendTest):
         daemon.ran("job", what="start")
         since = daemon.mark_log()
         self.channel.queue_delete("work")
-        daemon.wait_for("consumer.cancelled", 3, queue="work")
+        daemon.wait_for("consumer.cancelled", since=since, queue="work")
         daemon.wait_for("queue.consuming", since=since)
         open(daemon.path("go"), "w").close()
         daemon.wait_for("job.lost")  # its message went with the queue: no ack is sent
@@ -93,7 +93,7 @@ class Again(WarrendTest):
         since = daemon.mark_log()
         self.channel.queue_delete("work")
         self.channel.queue_declare("work", durable=True)
-        daemon.wait_for("consumer.cancelled", 3, queue="work")
+        daemon.wait_for("consumer.cancelled", since=since, queue="work")
         self.consumes_again(daemon, since, 3)
 
     def test_after_a_restart_of_the_broker_also_when_it_was_not_there_at_first(self):
