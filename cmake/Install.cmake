@@ -36,7 +36,16 @@ endfunction()
 
 install_existing(${CMAKE_INSTALL_DOCDIR} LICENSE README.md CHANGELOG.md)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs FILES_MATCHING PATTERN "*.md")
-install(DIRECTORY etc/tutorial DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+# Installed, the tutorial's configurations find their plugins by themselves.
+file(GLOB tutorial CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/etc/tutorial/*.cfg)
+foreach(file ${tutorial})
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} text)
+  string(REGEX REPLACE "  directory = [^\n]*\n" "" text "${text}")
+  file(CONFIGURE OUTPUT tutorial/${name} CONTENT "${text}" @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/tutorial/${name}
+    DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples/tutorial)
+endforeach()
 install_existing(${CMAKE_INSTALL_DOCDIR}/examples
   etc/warren.cfg etc/warren-minimal.cfg etc/quickstart.cfg)
 install_existing(${CMAKE_INSTALL_MANDIR}/man1 docs/warren.1)

@@ -43,7 +43,7 @@ void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
 char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2) __attribute__((malloc, returns_nonnull));
 
-/* Exit codes of the programs, from BSD's sysexits where there is one (DESIGN.md, "The programs").
+/* Exit codes of the programs, from BSD's sysexits where there is one.
  */
 enum exit_code {
 	EXIT_OK = 0,

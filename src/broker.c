@@ -220,7 +220,7 @@ void broker_shutdown(int fd)
 
 void broker_init(void)
 {
-	/* rabbitmq-c locks inside, but its first call must not race (FACTS.md 1.1). */
+	/* rabbitmq-c locks inside, but its first call must not race. */
 	(void)amqp_initialize_ssl_library();
 }
 
@@ -241,7 +241,7 @@ static bool is_ip_address(const char *host)
 }
 
 /* rabbitmq-c compares host names only, so an IP address is checked by OpenSSL itself against the
- * certificate's IP entries (FACTS.md 1.9). */
+ * certificate's IP entries. */
 static bool check_ip_by_openssl(amqp_socket_t *socket, SSL_CTX *ctx, const char *ip)
 {
 	amqp_ssl_socket_set_verify_hostname(socket, 0);
@@ -324,11 +324,12 @@ static void fail_connect(struct broker_error *error, int status, const struct ur
 		    url->port);
 		break;
 	default:
-		/* The library keeps the system's word for what went wrong to itself, but not from
-		 * errno. */
+		/* The library keeps the system's word for what went wrong to itself; what errno
+		 * says is it, unless it is only that the attempt had begun. */
 		fail(error, FAULT_CONNECT, 0, "%s port %d: %s", url->host, url->port,
-		    status == AMQP_STATUS_SOCKET_ERROR && errno ? strerror(errno)
-								: amqp_error_string2(status));
+		    status != AMQP_STATUS_SOCKET_ERROR ? amqp_error_string2(status)
+		    : errno && errno != EINPROGRESS    ? strerror(errno)
+						       : "nobody accepts a connection there");
 	}
 }
 
@@ -508,8 +509,7 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 	int max = amqp_get_channel_max(broker->amqp);
 	broker->channel_max = max > 0 ? (unsigned)max : UINT16_MAX;
 	read_product(broker);
-	/* Bytes that nobody acknowledges end the connection as soon as silence would (FAULTS.md
-	 * B5). */
+	/* Bytes that nobody acknowledges end the connection as soon as silence would. */
 	unsigned ms = (unsigned)(2 * broker_heartbeat_ns(broker) / NS_PER_MS);
 	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	amqp_maybe_release_buffers(broker->amqp);
@@ -937,7 +937,7 @@ static void free_channel(struct channel *ch)
 	ch->state = CHANNEL_FREE;
 }
 
-/* Answered at once: unanswered, the broker repeats it and goes on counting (FACTS.md 2.3). */
+/* Answered at once: unanswered, the broker repeats it and goes on counting. */
 static void read_channel_close(struct broker *broker, unsigned number, struct channel *ch,
     const amqp_channel_close_t *close, struct event *event)
 {
@@ -1135,7 +1135,7 @@ static void read_frame(struct broker *broker, const amqp_frame_t *frame, struct 
 
 /*
  * rabbitmq-c 0.14 and newer give up on headers nested deeper than 100 or of unknown kind. The
- * basic.deliver came before them, so we know whose they were (FACTS.md 1.8).
+ * basic.deliver came before them, so we know whose they were.
  */
 static void blame_delivery(struct broker *broker, int status)
 {
@@ -1283,7 +1283,7 @@ bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag)
 
 bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 {
-	/* Also the last word on a connection that can no longer be read (FACTS.md 1.8). */
+	/* Also the last word on a connection that can no longer be read. */
 	if (broker->lost && broker->error.fault == FAULT_UNREADABLE)
 		return amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) ==
 		       AMQP_STATUS_OK;
@@ -1502,7 +1502,7 @@ static bool keys_fit(const struct table *table, int depth)
 }
 
 /* A publish that fails half-way to be encoded poisons the connection, so all of it is checked
- * before (FACTS.md 1.4). */
+ * before. */
 static bool can_encode(
     const struct broker *broker, const struct outgoing *out, char *why, size_t size)
 {
@@ -1582,7 +1582,7 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 		to_amqp(message->routing_key), mandatory, 0, &props, to_amqp(message->body));
 	if (!sent(broker, status))
 		return SENT_LOST;
-	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence (FACTS.md 1.4).
+	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence.
 	 */
 	size_t part = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;
 	if (message->body.len > 0 && message->body.len % part == 0 && !broker_heartbeat(broker))

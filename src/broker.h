@@ -143,7 +143,7 @@ bool broker_close_channel(struct broker *broker, unsigned channel) MUST_CHECK;
 bool broker_qos(struct broker *broker, unsigned channel, unsigned prefetch) MUST_CHECK;
 bool broker_select(struct broker *broker, unsigned channel) MUST_CHECK;
 bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
-/* Gives the message back: for what is not its fault (FACTS.md 2.4). */
+/* Gives the message back: for what is not its fault. */
 bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
 /* Rejects without requeue: it goes to the queue's dead-letter exchange or is dropped. */
 bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;

@@ -341,7 +341,7 @@ static void add_header(struct publish *p, const char *name, struct value value)
 	p->headers[p->n_headers++] = (struct field){ bytes_of(name), value };
 }
 
-/* While it waits on the ladder an expiration would fire there (FACTS.md 5.7), so warrend gets it in
+/* While it waits on the ladder an expiration would fire there, so warrend gets it in
  * a header; the queue's name helps whoever finds the message parked. */
 static void address_delayed(struct publish *p)
 {

@@ -2,17 +2,20 @@
 #include "conf_read.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "text.h"
 
 #ifndef WARREN_PLUGIN_DIR
 #define WARREN_PLUGIN_DIR "/usr/local/lib/warren/plugins"
+#define WARREN_PLUGIN_REL "../lib/warren/plugins"
 #endif
 
 enum {
@@ -159,10 +162,30 @@ static void check_broker(struct reader *r, struct conf_broker *b)
 
 /* ---- plugins ---- */
 
+/* An installation may be moved as a whole, so plugins are first looked for where they stand in
+ * relation to the program that runs. */
+static char *own_plugin_directory(struct reader *r)
+{
+	char program[PATH_MAX], beside[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	char *slash = len > 0 ? memrchr(program, '/', (size_t)len) : NULL;
+	if (slash) {
+		*slash = '\0';
+		int n = snprintf(beside, sizeof(beside), "%s/" WARREN_PLUGIN_REL, program);
+		char *real = n < (int)sizeof(beside) ? realpath(beside, NULL) : NULL;
+		if (real) {
+			char *path = reader_path(r, r->folder, real);
+			free(real);
+			return path;
+		}
+	}
+	return reader_path(r, r->folder, WARREN_PLUGIN_DIR);
+}
+
 static void check_plugins(struct reader *r, struct conf *conf)
 {
 	if (!conf->plugin_directory)
-		conf->plugin_directory = reader_path(r, r->folder, WARREN_PLUGIN_DIR);
+		conf->plugin_directory = own_plugin_directory(r);
 	for (size_t i = 0; i < conf->n_plugins; i++) {
 		struct conf_plugin *plugin = &conf->plugins[i];
 		if (!plugin->file)

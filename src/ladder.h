@@ -1,6 +1,6 @@
 /*
  * The delay ladder: names, routing keys and arithmetic of rungs in powers of two seconds, on a
- * stock broker. DESIGN.md "Delays"; the scheme is NServiceBus's, with hash addresses and parking.
+ * stock broker. The scheme is NServiceBus's, with hash addresses and parking.
  * Floor 1.
  */
 #ifndef WARREN_LADDER_H
@@ -44,7 +44,7 @@ int ladder_top_rung(int64_t longest_ns);
 /* 28 binary digits, each with a dot, then the address. */
 void ladder_key(uint32_t seconds, const char *address, char key[LADDER_KEY_SIZE]);
 
-/* Binding keys of a rung (FACTS.md 5.2): wait here (bit 1), go on (bit 0). */
+/* Binding keys of a rung: wait here (bit 1), go on (bit 0). */
 void ladder_binding(int rung, int bit, char key[LADDER_KEY_SIZE]);
 
 /* Binding of a return queue to LADDER_DELIVER: 28 stars and the address. */

@@ -527,7 +527,7 @@ static void lane_subscribe(struct link *link, struct lane *lane)
 	    link, broker_consume(conn_broker(link->conn), lane->number + FIRST_LANE, &consume));
 }
 
-/* qos counts for consumers that start after it (FACTS.md 2.2), so it comes first, on every channel.
+/* qos counts for consumers that start after it, so it comes first, on every channel.
  */
 static void lane_opened(struct link *link, struct lane *lane)
 {
@@ -691,7 +691,7 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe (FACTS.md 1.8). */
+ * rejected, given that the notice about it is safe. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;

@@ -36,7 +36,7 @@ struct flight {
 
 /*
  * Ends a send that blocks for longer than the limit: neither library nor kernel would while the
- * broker reads nothing but sends heartbeats (FACTS.md 1.4).
+ * broker reads nothing but sends heartbeats.
  */
 struct guard {
 	pthread_t thread;
@@ -458,7 +458,8 @@ static void miss_replies(struct sender *s)
 		if (f->answered)
 			print_reply(s, f);
 		else if (!f->hopeless)
-			name_flight(f, ++s->missed, "got no reply");
+			name_flight(f, ++s->missed,
+			    "got no reply (a job that was dead-lettered sends none)");
 	}
 }
 

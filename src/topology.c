@@ -65,7 +65,7 @@ static void put_text(struct script *script, struct step *step, const char *key, 
 	put_argument(script, step, key, V_STR(bytes_of(keep(script, text))));
 }
 
-/* Dead-lettering that loses nothing when the broker is killed (FACTS.md 5.8). */
+/* Dead-lettering that loses nothing when the broker is killed. */
 static void make_lossless(struct script *script, struct step *step, const char *exchange)
 {
 	put_text(script, step, "x-queue-type", "quorum");
@@ -230,7 +230,7 @@ struct script *topology_exchanges(const struct conf *conf)
 	return script;
 }
 
-/* ---- the delay ladder (FACTS.md 5.1, 5.2) ---- */
+/* ---- the delay ladder ---- */
 
 static void add_topic_exchange(
     struct script *script, const char *name, bool passive, const char *why)

@@ -193,7 +193,7 @@ static void watch_health(struct worker *w)
 }
 
 /* A message that the AMQP library cannot decode leaves a notice in the dead-letter queue before it
- * is rejected: DESIGN.md's one exception to promise 2. */
+ * is rejected: the one exception to promise 2 (README). */
 static void leave_notice(struct worker *w)
 {
 	const struct conf_queue *queue = w->acked ? link_wants_notice(w->acked) : NULL;
@@ -417,7 +417,7 @@ static int finish(struct worker *w)
 
 static void ignore_signals(void)
 {
-	/* Those for the whole process group are the supervisor's business (FAULTS.md C11); SIGPIPE
+	/* Those for the whole process group are the supervisor's business; SIGPIPE
 	 * is nobody's. */
 	static const int ignored[] = { SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2 };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };

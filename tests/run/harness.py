@@ -10,12 +10,10 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import pika
 

@@ -27,7 +27,8 @@ class LifecycleTest(WarrendTest):
 class Drain(LifecycleTest):
     def test_what_runs_is_finished_and_nothing_new_is_taken(self):
         daemon = self.warrend(WORK)
-        self.put("work", *[f"running-{i};wait {daemon.path('go')}" for i in range(4)], *[f"next-{i}" for i in range(20)])
+        self.put("work", *[f"running-{i};wait {daemon.path('go')}" for i in range(4)])
+        self.put("work", *[f"next-{i}" for i in range(20)])
         for i in range(4):
             daemon.ran(f"running-{i}", what="start")
         daemon.kill(signal.SIGTERM)
@@ -193,7 +194,7 @@ class Death(LifecycleTest):
         wait_until(lambda: len(daemon.ledger("end")) > 100, "they work")
         os.kill(daemon.worker(), signal.SIGKILL)
         self.each_once(daemon, names, bound=4)
-        self.assertEqual(len({entry.pid for entry in daemon.ledger("end")}) >= 3, True)
+        self.assertGreaterEqual(len({entry.pid for entry in daemon.ledger("end")}), 3)
         daemon.consuming(workers=4)
         self.assertEqual(daemon.stop(), 0)
 

@@ -17,6 +17,10 @@ def work(name="work", **more):
     return {"name": name, "durable": True, "task": "ledger.run", "retry": QUICK, **more}
 
 
+def unacked(**more):
+    return {"name": "work", "durable": True, "task": "ledger.run", "ack": "none", **more}
+
+
 class TroubleTest(WarrendTest):
     def fill(self, queue, bodies):
         """Many messages at once: pika waits for the confirm of each."""
@@ -57,25 +61,26 @@ class Bodies(TroubleTest):
 
 class WithoutAcks(TroubleTest):
     def test_one_long_job_holds_up_no_other_thread(self):
-        count, filling = 3000, ";" + " " * 10000  # 30 MB: more than all buffers on the way hold
+        count, filling = 3000, " " * 10000  # 30 MB: more than all buffers on the way hold
         go = os.path.join(tempfile.mkdtemp(prefix="warren-test-"), "go")
         self.addCleanup(lambda: (os.path.exists(go) and os.unlink(go), os.rmdir(os.path.dirname(go))))
         self.channel.queue_declare("work", durable=True)
         self.put("work", f"first;wait {go}")
         self.fill("work", (f"job-{i};busy 2{filling}" for i in range(count)))  # all ready at the start
-        daemon = self.warrend(work(ack="none", threads=4), broker={"heartbeat": "1s"})
+        daemon = self.warrend(unacked(threads=4), broker={"heartbeat": "1s"})
         daemon.patiently(lambda: len(daemon.ledger("end")) == count, "the other threads do all the others")
         self.assertFalse(daemon.ledger("end", "first"))
         open(go, "w").close()
         daemon.ran("first")
         self.assertEqual(len({entry.id for entry in daemon.ledger("end")}), count + 1)
         self.assertEqual(len(daemon.ledger("start")), count + 1)
+        daemon.wait_for("job.done", count + 1)
         self.never(daemon, "broker.silent", "conn.lost", "worker.exited")
         self.assertEqual(daemon.stop(), 0)
 
     def test_a_slow_backlog_does_not_hold_up_the_end(self):
-        daemon = self.warrend(work(ack="none", threads=2), workers={"drain_limit": "2s"})
-        self.fill("work", (f"job-{i};busy 300;{' ' * 1000}" for i in range(10000)))
+        daemon = self.warrend(unacked(threads=2), workers={"drain_limit": "2s"})
+        self.fill("work", (f"job-{i};busy 300{' ' * 1000}" for i in range(10000)))
         daemon.ran("job-0")
         asked = time.monotonic()
         self.assertEqual(daemon.stop(), 0)

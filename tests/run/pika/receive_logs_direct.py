@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Prints what is sent to the direct exchange test2 with one of its severities: receive_logs_direct.py SEVERITIES..."""
+"""Prints what is sent to the direct exchange test2 with one of its severities: receive_logs_direct.py SEVERITY..."""
 import os
 import sys
 

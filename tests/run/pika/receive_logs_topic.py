@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Prints what is sent to the topic exchange test3 with one of its binding keys: receive_logs_topic.py BINDING_KEYS..."""
+"""Prints what is sent to the topic exchange test3 with one of its binding keys: receive_logs_topic.py KEY..."""
 import os
 import sys
 
