@@ -206,6 +206,10 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		event_drop(event);
 		return;
 	}
+	if (link->stop == WARREN_STOP_NOW) {
+		event_drop(event); /* un-acked, and nobody is left to run it */
+		return;
+	}
 	struct warren_job *job = make_job(link, lane, event);
 	link->delivered_at_ns = clock_mono_ns();
 	if (!job || !push_waiting(link, lane->inbox, job)) {
@@ -340,6 +344,9 @@ static void errand_failed(struct link *link, int code, const char *text)
 		if (c->ladder_top >= 0) { /* a raise: what there is goes on serving */
 			c->ladder_wanted = c->ladder_top;
 			c->ladder_done = true;
+		} else if (c->ladder_wanted > topology_top_rung(link->conf)) {
+			c->ladder_wanted =
+			    topology_top_rung(link->conf); /* what was raised was too much */
 		} else if (is_configuration(code, text)) {
 			refuse(link, words);
 		}

@@ -32,6 +32,9 @@ SLOWER = 20 if VALGRIND else 1
 # No fault of warren: threads that are inside of a deaf task when their process leaves.
 os.environ.setdefault("TSAN_OPTIONS", "report_thread_leaks=0")
 
+# A test that is terminated tidies up like one that is interrupted.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 # ---- The broker ----
 
@@ -150,10 +153,11 @@ class Warrend:
         return text
 
     def start(self):
-        wrapper, environment = [], {**os.environ, **self.environment, MARK: self.mark}
+        wrapper = ["setpriv", "--pdeathsig", "KILL"]  # should this process be killed, so is the daemon
+        environment = {**os.environ, **self.environment, MARK: self.mark}
         if VALGRIND:
-            wrapper = [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
-                       "--errors-for-leak-kinds=definite", "--quiet"]
+            wrapper += [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
+                        "--errors-for-leak-kinds=definite", "--quiet"]
             environment["LD_PRELOAD"] = os.environ["WARREN_EXEC_SELF"]
         with open(self.path("out"), "ab") as out, open(self.path("log"), "ab") as log:
             self.process = subprocess.Popen(

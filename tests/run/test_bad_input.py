@@ -235,7 +235,8 @@ class Messages(WarrendTest):
     def test_headers_of_every_kind_come_back_as_they_were(self):
         table = b"".join([field(b"b", b"b", b"\xff"), field(b"B", b"B", b"\xff"), field(b"s", b"s", b"\xff\xff"),
                           field(b"u", b"u", b"\xff\xff"), field(b"I", b"I", b"\xff" * 4),
-                          field(b"i", b"i", b"\xff" * 4), field(b"l", b"l", b"\x80" + b"\0" * 7), field(b"f", b"f", b"\0" * 4),
+                          field(b"i", b"i", b"\xff" * 4), field(b"l", b"l", b"\x80" + b"\0" * 7),
+                          field(b"f", b"f", b"\0" * 4),
                           field(b"d", b"d", b"\0" * 8), field(b"D", b"D", b"\2\0\0\0\7"), field(b"V", b"V", b""),
                           field(b"T", b"T", b"\0" * 7 + b"\1"), field(b"x", b"x", struct.pack(">I", 3) + b"\0\1\xff"),
                           field(b"A", b"A", struct.pack(">I", 2) + b"t\1")])
