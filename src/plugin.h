@@ -3,16 +3,16 @@
  * closed. Floor 1; the only door to dlopen. The order of life:
  *
  *	plugins_open -> plugins_check_queues -> plugins_start      once, before any thread
- *	plugins_thread_open -> task_run ... -> plugins_thread_close  in each worker thread
+ *	plugins_thread_open -> task_enter, task_run, task_leave ... -> plugins_thread_close
+ *	                                                           in each worker thread
  *	plugins_stop                                               after all threads have ended
  */
 #ifndef WARREN_PLUGIN_H
 #define WARREN_PLUGIN_H
 
-#include <pthread.h>
-
 #include "conf.h"
 #include "host.h"
+#include "turn.h"
 
 struct plugins;
 struct plugin_thread; /* the thread states of all plugins for one worker thread */
@@ -21,7 +21,7 @@ struct task {
 	const char *name;
 	enum warren_verdict (*run)(struct warren_job *job);
 	int64_t time_limit_ns; /* the task's own, 0 none; the shorter of it and the queue's holds */
-	pthread_mutex_t *serial; /* NULL unless WARREN_SERIAL */
+	struct turn *serial;   /* NULL unless WARREN_SERIAL */
 	const struct plugin *plugin;
 };
 
@@ -88,9 +88,16 @@ struct plugin_thread *plugins_thread_open(
 void plugins_thread_close(struct plugin_thread *thread);
 
 /*
- * Runs job->task in the calling thread, under its lock where it is WARREN_SERIAL, and returns its
- * word, which may be no verdict at all: a breach. Sets job's states. A done whose reply or
- * follow-up the host had refused is turned into retry or dead, with the reason.
+ * Waits until the task may run: at once, unless it is WARREN_SERIAL and another thread has it.
+ * False when leave(arg) says that there is no point in waiting any more. task_leave after task_run.
+ */
+bool task_enter(const struct task *task, bool (*leave)(void *arg), void *arg) MUST_CHECK;
+void task_leave(const struct task *task);
+
+/*
+ * Runs job->task in the calling thread and returns its word, which may be no verdict at all: a
+ * breach. Sets job's states. A done whose reply or follow-up the host had refused is turned into
+ * retry or dead, with the reason.
  */
 enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job);
 
