@@ -590,10 +590,19 @@ void task_leave(const struct task *task)
 		turn_give(task->serial);
 }
 
-enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job)
+enum warren_verdict task_call(struct plugin_thread *thread, struct warren_job *job)
 {
 	const struct task *task = job->task;
 	job->state = task->plugin->state;
 	job->thread_state = thread->states[task->plugin->index];
 	return weigh(job, task->run(job));
+}
+
+enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job)
+{
+	enum warren_verdict verdict;
+	CHECK(task_enter(job->task, NULL, NULL)); /* nothing breaks it off */
+	verdict = task_call(thread, job);
+	task_leave(job->task);
+	return verdict;
 }

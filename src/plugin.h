@@ -3,8 +3,7 @@
  * closed. Floor 1; the only door to dlopen. The order of life:
  *
  *	plugins_open -> plugins_check_queues -> plugins_start      once, before any thread
- *	plugins_thread_open -> task_enter, task_run, task_leave ... -> plugins_thread_close
- *	                                                           in each worker thread
+ *	plugins_thread_open -> task_run ... -> plugins_thread_close  in each worker thread
  *	plugins_stop                                               after all threads have ended
  */
 #ifndef WARREN_PLUGIN_H
@@ -88,17 +87,18 @@ struct plugin_thread *plugins_thread_open(
 void plugins_thread_close(struct plugin_thread *thread);
 
 /*
- * Waits until the task may run: at once, unless it is WARREN_SERIAL and another thread has it.
- * False when leave(arg) says that there is no point in waiting any more. task_leave after task_run.
- */
-bool task_enter(const struct task *task, bool (*leave)(void *arg), void *arg) MUST_CHECK;
-void task_leave(const struct task *task);
-
-/*
- * Runs job->task in the calling thread and returns its word, which may be no verdict at all: a
- * breach. Sets job's states. A done whose reply or follow-up the host had refused is turned into
- * retry or dead, with the reason.
+ * Runs job->task in the calling thread, in its turn where it is WARREN_SERIAL, and returns its
+ * word, which may be no verdict at all: a breach. Sets job's states. A done whose reply or
+ * follow-up the host had refused is turned into retry or dead, with the reason.
  */
 enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job);
+
+/*
+ * The three parts of task_run, for who must be able to break off the wait for the turn:
+ * task_enter is false when leave(arg) says that there is no point in waiting any more.
+ */
+bool task_enter(const struct task *task, bool (*leave)(void *arg), void *arg) MUST_CHECK;
+enum warren_verdict task_call(struct plugin_thread *thread, struct warren_job *job);
+void task_leave(const struct task *task);
 
 #endif

@@ -326,7 +326,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	fill_row(t, job);
 	job->ran = true;
 	grip_take(t->grip, job, job->deadline_ns, job->kill_ns);
-	enum warren_verdict verdict = task_run(t->plugins, job);
+	enum warren_verdict verdict = task_call(t->plugins, job);
 	bool ours = grip_drop(t->grip);
 	leave(t->pool, task);
 	if (!ours)
