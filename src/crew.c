@@ -378,10 +378,9 @@ static void hear_of_message(struct crew *crew, struct worker *w, const struct ip
 		hear_nothing(crew, w);
 		return;
 	}
-	relief_call_quarantine(crew, now_ns);
 	if (msg->word == IPC_LEASE_LOST)
 		suspects_lease_lost(&crew->suspects, identity, now_ns);
-	else if (msg->word == IPC_SETTLED)
+	else
 		suspects_clear(&crew->suspects, identity);
 	crew_tell_suspects(crew);
 }
@@ -428,6 +427,8 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 		hear_of_overrun(crew, w, msg);
 		break;
 	case IPC_ASIDE:
+		relief_call_quarantine(crew, clock_mono_ns());
+		break;
 	case IPC_SETTLED:
 	case IPC_LEASE_LOST:
 		hear_of_message(crew, w, msg);

@@ -132,14 +132,6 @@ static int64_t delivery_count(const struct warren_job *job)
 	return table_get_int(&job->msg.props.headers, "x-delivery-count", &n) ? n : 0;
 }
 
-static void tell_supervisor(
-    const struct pool_thread *t, enum ipc_word word, const uint8_t *identity)
-{
-	char text[2 * IDENTITY_LEN + 1];
-	identity_show(identity, text);
-	(void)ipc_send(t->pool->setup.supervisor, word, 0, text);
-}
-
 static enum outcome put_aside(struct warren_job *job)
 {
 	if (job->crashes)
@@ -206,13 +198,17 @@ static bool is_harmless(
 static void report_suspect(const struct pool_thread *t, const uint8_t *identity, bool suspected,
     const struct settlement *s)
 {
+	char text[2 * IDENTITY_LEN + 1];
+	enum action_kind kind = s->action.kind;
 	if (s->lost)
 		return;
-	if (s->action.kind == ACTION_ASIDE)
-		tell_supervisor(t, IPC_ASIDE, identity);
-	else if (suspected && (s->action.kind == ACTION_DONE || s->action.kind == ACTION_DEAD ||
-				  s->action.kind == ACTION_DROP))
-		tell_supervisor(t, IPC_SETTLED, identity);
+	if (kind == ACTION_ASIDE) {
+		(void)ipc_send(t->pool->setup.supervisor, IPC_ASIDE, 1, NULL);
+	} else if (suspected &&
+		   (kind == ACTION_DONE || kind == ACTION_DEAD || kind == ACTION_DROP)) {
+		identity_show(identity, text);
+		(void)ipc_send(t->pool->setup.supervisor, IPC_SETTLED, 0, text);
+	}
 }
 
 /* ---- the task ---- */
@@ -344,6 +340,9 @@ static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *out
 	bool trusted = t->pool->setup.quarantine || came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
+	/* What runs here ran before, in a process that died; the broker does not know that of a
+	 * copy. */
+	job->msg.redelivered |= t->pool->setup.quarantine;
 	job_read_headers(job, trusted, clock_wall_ms());
 	if (!may_run(t, job, outcome) || !is_harmless(t, job, trusted, outcome))
 		return true;

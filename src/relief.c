@@ -77,13 +77,8 @@ void relief_call_quarantine(struct crew *crew, int64_t now_ns)
 	crew->quarantine_until_ns = now_ns + QUARANTINE_NS;
 }
 
-/* It is there when the daemon comes up, in case that an earlier one has left suspects behind. */
-static bool quarantine_wanted(struct crew *crew, int64_t now_ns)
+static bool quarantine_wanted(const struct crew *crew, int64_t now_ns)
 {
-	if (!crew->tested)
-		return false;
-	if (crew->quarantine_until_ns == 0)
-		relief_call_quarantine(crew, now_ns);
 	return suspects_doubtful(&crew->suspects) || now_ns < crew->quarantine_until_ns;
 }
 
