@@ -7,6 +7,7 @@
 #include "clock.h"
 
 #define LOOK_NS NS_PER_S
+#define WORN_NS (10 * NS_PER_S) /* by memory no process is worn out sooner */
 #define OVERDUE_NS (3 * NS_PER_S) /* a worker gives a job up within a fraction of it */
 /* Longer than a suspect takes from one queue to the other. */
 #define QUARANTINE_NS (60 * NS_PER_S)
@@ -189,7 +190,10 @@ static const char *wear_of(const struct worker *w)
 	if (limits->recycle_jobs &&
 	    score_finished(w->generation->score, w->place) >= (uint64_t)limits->recycle_jobs)
 		return "jobs";
-	if (limits->recycle_memory && resident_bytes(w->child.pid) > limits->recycle_memory)
+	/* A limit below what a fresh process needs must not make one after the other. */
+	if (limits->recycle_memory && score_finished(w->generation->score, w->place) > 0 &&
+	    clock_mono_ns() - w->slot.spawned_ns > WORN_NS &&
+	    resident_bytes(w->child.pid) > limits->recycle_memory)
 		return "memory";
 	return NULL;
 }
