@@ -17,6 +17,7 @@ enum ipc_word {
 		      */
 	IPC_ASIDE,   /* there are messages in the quarantine */
 	/* about the message whose identity stands in text, in hex */
+	IPC_RETRIED,    /* it was known to the supervisor, and was published anew */
 	IPC_SETTLED,    /* it was known to the supervisor, and is settled for good */
 	IPC_LEASE_LOST, /* the broker took it back from a running job */
 	/* supervisor to worker */

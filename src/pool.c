@@ -194,21 +194,38 @@ static bool is_harmless(
 	return false;
 }
 
-/* After it was settled. */
+/* What the supervisor is to know of a settled job; 0: nothing. */
+static enum ipc_word news_of(enum action_kind kind)
+{
+	switch (kind) {
+	case ACTION_DONE:
+	case ACTION_DEAD:
+	case ACTION_DROP:
+		return IPC_SETTLED;
+	case ACTION_RETRY:
+	case ACTION_ASIDE:
+		return IPC_RETRIED;
+	case ACTION_GIVE_BACK:
+	case ACTION_NOTHING:
+		break;
+	}
+	return 0;
+}
+
 static void report_suspect(const struct pool_thread *t, const uint8_t *identity, bool suspected,
     const struct settlement *s)
 {
+	int supervisor = t->pool->setup.supervisor;
+	enum ipc_word word = news_of(s->action.kind);
 	char text[2 * IDENTITY_LEN + 1];
-	enum action_kind kind = s->action.kind;
 	if (s->lost)
 		return;
-	if (kind == ACTION_ASIDE) {
-		(void)ipc_send(t->pool->setup.supervisor, IPC_ASIDE, 1, NULL);
-	} else if (suspected &&
-		   (kind == ACTION_DONE || kind == ACTION_DEAD || kind == ACTION_DROP)) {
-		identity_show(identity, text);
-		(void)ipc_send(t->pool->setup.supervisor, IPC_SETTLED, 0, text);
-	}
+	if (s->action.kind == ACTION_ASIDE)
+		(void)ipc_send(supervisor, IPC_ASIDE, 1, NULL);
+	if (!suspected || !word)
+		return;
+	identity_show(identity, text);
+	(void)ipc_send(supervisor, word, 0, text);
 }
 
 /* ---- the task ---- */

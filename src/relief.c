@@ -7,7 +7,7 @@
 #include "clock.h"
 
 #define LOOK_NS NS_PER_S
-#define WORN_NS (10 * NS_PER_S) /* by memory no process is worn out sooner */
+#define WORN_NS (10 * NS_PER_S)   /* by memory no process is worn out sooner */
 #define OVERDUE_NS (3 * NS_PER_S) /* a worker gives a job up within a fraction of it */
 /* Longer than a suspect takes from one queue to the other. */
 #define QUARANTINE_NS (60 * NS_PER_S)
