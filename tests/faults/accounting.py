@@ -38,8 +38,9 @@ FOLDER = os.path.join(BUILD, "faults")
 SEEN = os.path.join(FOLDER, "seen.jsonl")
 
 HEARTBEAT = 2  # seconds; short, so that rows are short
+RECONNECT_MAX = 2  # seconds; by default it is 10
 SILENCE = 2 * HEARTBEAT + 1  # a peer that says nothing for so long is given up
-BACK = 35  # seconds until all consumers are back after the fault has cleared: the longest pause between two attempts, and some
+BACK = 4  # seconds until all consumers are back after the fault has cleared
 QUIET = 90 * SLOWER  # seconds until everything that was begun must be over
 
 DONE, RETRY, DEAD = 1, 2, 3  # verdicts, as in <warren/plugin.h>
@@ -209,8 +210,9 @@ class FaultTest(WarrendTest):
     # -- daemons --
 
     def settings(self, queues, **sections):
-        """As WarrendTest.settings(), with a ledger on the disk, and a heartbeat that makes rows short."""
-        sections.setdefault("broker", {"heartbeat": f"{HEARTBEAT}s"})
+        """As WarrendTest.settings(), with a ledger on the disk, and pauses that make rows short."""
+        sections["broker"] = {"heartbeat": f"{HEARTBEAT}s", "reconnect_max": f"{RECONNECT_MAX}s",
+                              **sections.get("broker", {})}
         also = sections.pop("also", [])
 
         def make(folder):
