@@ -1,11 +1,12 @@
 /*
  * fault_proxy: a TCP proxy that does to AMQP connections what networks do, when a test tells it to.
  *
- *	fault_proxy --listen PORT --to HOST:PORT [--seed N] [--capture FILE]
+ *	fault_proxy --listen [ADDRESS:]PORT --to HOST:PORT [--seed N] [--capture FILE]
  *
- * PORT 0 chooses one; the first line on standard output is "listening PORT". Commands come as lines
- *on standard input, each is answered by one line, "ok ..." or "error ..."; the end of input ends
- *the proxy. Everything random comes from the seed.
+ * PORT 0 chooses one; the address is 127.0.0.1 where none is given; the first line on standard
+ *output is "listening PORT". Commands come as lines on standard input, each is answered by one
+ *line, "ok ..." or "error ..."; the end of input ends the proxy. Everything random comes from the
+ *seed.
  *
  * WHO is `all`, or a class of connections: `work`, `publish`, `unacked` by the last word of the
  * connection's name, or by what it does first (basic.consume, confirm.select); `new` before that is
@@ -41,6 +42,7 @@
  */
 #include "proxy.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -66,6 +68,7 @@ enum {
 struct proxy proxy;
 
 static int epoll_fd, listen_fd = -1;
+static struct in_addr listen_address;
 static struct sockaddr_storage target;
 static socklen_t target_len;
 
@@ -423,7 +426,7 @@ static void add_conn(int fd)
 	struct conn *conn = calloc(1, sizeof(*conn));
 	if (!conn)
 		die("fault_proxy");
-	conn->number = ++proxy.n_conns;
+	conn->number = proxy.n_conns;
 	conn->next = proxy.conns;
 	proxy.conns = conn;
 	set_up_socket(fd);
@@ -448,6 +451,10 @@ static void accept_all(void)
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0)
 			return;
+		proxy.n_conns++;
+		if (proxy.capture)
+			(void)fprintf(proxy.capture, "%lld %u new c2s 0 accept passed\n",
+			    (long long)(now_ns() / NS_PER_MS), proxy.n_conns);
 		if (proxy.mode == MODE_HANG_UP)
 			close(fd);
 		else
@@ -486,7 +493,7 @@ static bool open_port(void)
 	const int on = 1;
 	struct sockaddr_in address = { .sin_family = AF_INET,
 		.sin_port = htons((uint16_t)proxy.port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		.sin_addr = listen_address };
 	socklen_t len = sizeof(address);
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &listen_fd };
 	listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -609,6 +616,16 @@ static void turn(void)
 	}
 }
 
+static void set_listen(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	char address[64];
+	(void)snprintf(address, sizeof(address), "%.*s", colon ? (int)(colon - text) : 0, text);
+	proxy.port = (int)strtol(colon ? colon + 1 : text, NULL, 10);
+	if (inet_pton(AF_INET, colon ? address : "127.0.0.1", &listen_address) != 1)
+		exit(64);
+}
+
 static void read_arguments(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -620,7 +637,7 @@ static void read_arguments(int argc, char **argv)
 	};
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		if (c == 'l')
-			proxy.port = (int)strtol(optarg, NULL, 10);
+			set_listen(optarg);
 		else if (c == 's')
 			proxy.seed = strtoull(optarg, NULL, 10);
 		else if (c == 'c' && !(proxy.capture = fopen(optarg, "ae")))
@@ -628,9 +645,9 @@ static void read_arguments(int argc, char **argv)
 		else if (c == '?' || (c == 't' && !proxy_set_target(optarg)))
 			exit(64);
 	}
-	if (target_len == 0) {
-		(void)fprintf(stderr, "usage: fault_proxy --listen PORT --to HOST:PORT [--seed N] "
-				      "[--capture FILE]\n");
+	if (target_len == 0 || listen_address.s_addr == 0) {
+		(void)fprintf(stderr, "usage: fault_proxy --listen [ADDRESS:]PORT --to HOST:PORT "
+				      "[--seed N] [--capture FILE]\n");
 		exit(64);
 	}
 }

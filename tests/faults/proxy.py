@@ -24,12 +24,12 @@ def parse_seen(line):
 class Proxy:
     """One fault_proxy in front of host:port."""
 
-    def __init__(self, port, host="127.0.0.1", seed=1, capture=True):
+    def __init__(self, port, host="127.0.0.1", seed=1, listen="0", capture=True):
         self.folder = tempfile.TemporaryDirectory(prefix="warren-proxy-")
         self.path = os.path.join(self.folder.name, "capture")
         options = ["--capture", self.path] if capture else []
         self.process = subprocess.Popen(
-            [PROGRAM, "--listen", "0", "--to", f"{host}:{port}", "--seed", str(seed), *options],
+            [PROGRAM, "--listen", listen, "--to", f"{host}:{port}", "--seed", str(seed), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.port = int(self.process.stdout.readline().split()[1])
 

@@ -1,14 +1,12 @@
 """Rows with the fault proxy between warrend and the broker; the test itself goes past it."""
 
-import shutil
-
-from accounting import FOLDER, HEARTBEAT, SEED, SILENCE, FaultTest
-from proxy import Proxy, early_acks
-
 import os
+import shutil
 import time
 
-# A socket that is acknowledged by nobody ends with the same silence as one that is not spoken on.
+from accounting import FOLDER, HEARTBEAT, SEED, SILENCE, SLOWER, FaultTest, stamp
+from proxy import Proxy, early_acks
+
 CONNECT = 2  # seconds that an attempt to connect may take
 BACK = 4 + CONNECT  # an attempt that began during the fault goes on until its end
 
@@ -53,7 +51,6 @@ class NetTest(FaultTest):
 
     def noticed(self, daemon, since, began, within=SILENCE, count=1, **fields):
         """The loss is seen in time. `began` is time.time() of the fault."""
-        from accounting import SLOWER, stamp
         line = self.expect(daemon, "conn.lost", count, since, **fields)
         took = stamp(line) - began
         self.seen(f"loss seen after {took:.1f} s")
