@@ -42,6 +42,10 @@ enum {
 	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
 
+/* A line on which one frame takes longer is as good as none: 4 kB/s carry the largest. */
+#define HALFWAY_MAX_NS (30 * NS_PER_S)
+#define LOOKS_NS (5 * NS_PER_S) /* whoever reads looks more often than that */
+
 /* Where a channel number stands. */
 enum channel_state {
 	CHANNEL_FREE,
@@ -78,6 +82,8 @@ struct broker {
 	unsigned n_channels, channel_max;
 	struct broker_error error;
 	bool lost;
+	bool in_message;                  /* the last frame belongs to a message that goes on */
+	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
 	int version;
 	struct arena *scratch; /* tables of the message being published */
@@ -1152,6 +1158,31 @@ static void blame_delivery(struct broker *broker, int status)
 	}
 }
 
+/* A message is one frame after the other, from its method on. */
+static void note_frame(struct broker *broker, const amqp_frame_t *frame, const struct event *event)
+{
+	const struct channel *ch = find_channel(broker, frame->channel);
+	broker->in_message = event->kind == EV_NONE && ch && ch->assembly.kind != EV_NONE;
+	broker->halfway_ns = 0;
+}
+
+/*
+ * Nothing more is there at the moment. A peer that sends a byte now and then, or that promised a
+ * long frame and sends nothing but heartbeats, is never silent; but what was begun must come to an
+ * end.
+ */
+static void note_pause(struct broker *broker)
+{
+	int64_t now = clock_mono_ns();
+	bool halfway = broker->in_message || !amqp_release_buffers_ok(broker->amqp);
+	/* Time in which nobody read, or in which this process stood still, is not the peer's. */
+	if (!halfway || broker->halfway_ns == 0 || now - broker->looked_at_ns > LOOKS_NS)
+		broker->halfway_ns = halfway ? now : 0;
+	broker->looked_at_ns = now;
+	if (halfway && now - broker->halfway_ns > HALFWAY_MAX_NS)
+		lose(broker, FAULT_TIMEOUT, 0, "a frame or message stood still half-way");
+}
+
 void broker_read(struct broker *broker, struct event *event)
 {
 	*event = (struct event){ .kind = EV_NONE };
@@ -1159,14 +1190,17 @@ void broker_read(struct broker *broker, struct event *event)
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
-		if (status == AMQP_STATUS_TIMEOUT)
-			return;
+		if (status == AMQP_STATUS_TIMEOUT) {
+			note_pause(broker);
+			break;
+		}
 		if (status != AMQP_STATUS_OK) {
 			blame_delivery(broker, status);
 			lose_by_status(broker, status);
 			break;
 		}
 		read_frame(broker, &frame, event);
+		note_frame(broker, &frame, event);
 		amqp_maybe_release_buffers_on_channel(broker->amqp, frame.channel);
 	}
 	if (broker->lost && event->kind == EV_NONE)
