@@ -33,6 +33,7 @@
 
 #include "clock.h"
 #include "copy.h"
+#include "dial.h"
 #include "text.h"
 #include "topology.h"
 
@@ -306,15 +307,19 @@ static bool set_up_tls(amqp_socket_t *socket, const struct conf_broker *conf, co
 	return true;
 }
 
-static void fail_connect(struct broker_error *error, int status, const struct url *url)
+static void fail_late(struct broker_error *error, const struct url *url)
+{
+	fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host, url->port);
+}
+
+static void fail_tls(struct broker_error *error, int status, const struct url *url)
 {
 	switch (status) {
 	case AMQP_STATUS_HOSTNAME_RESOLUTION_FAILED:
 		fail(error, FAULT_DNS, 0, "host name %s has no address", url->host);
 		break;
 	case AMQP_STATUS_TIMEOUT:
-		fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host,
-		    url->port);
+		fail_late(error, url);
 		break;
 	case AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED:
 		fail(error, FAULT_TLS, 0, "the certificate is not for host name %s", url->host);
@@ -339,25 +344,57 @@ static void fail_connect(struct broker_error *error, int status, const struct ur
 	}
 }
 
-static bool open_socket(struct broker *broker, const struct conf_broker *conf,
-    const struct url *url, int64_t deadline, struct broker_error *error)
+/* The library itself tries one address after the other, and the first may use up all the time. */
+static bool open_plain(
+    struct broker *broker, const struct url *url, int64_t deadline, struct broker_error *error)
 {
-	amqp_socket_t *socket =
-	    url->tls ? amqp_ssl_socket_new(broker->amqp) : amqp_tcp_socket_new(broker->amqp);
+	int fd;
+	amqp_socket_t *socket = amqp_tcp_socket_new(broker->amqp);
 	if (!socket) {
 		fail(error, FAULT_MEMORY, 0, "out of memory");
 		return false;
 	}
-	if (url->tls && !set_up_tls(socket, conf, url, error))
+	switch (dial(url->host, url->port, deadline, &fd)) {
+	case DIALLED:
+		amqp_tcp_socket_set_sockfd(socket, fd);
+		return true;
+	case DIAL_NO_NAME:
+		fail(error, FAULT_DNS, 0, "host name %s has no address", url->host);
+		break;
+	case DIAL_LATE:
+		fail_late(error, url);
+		break;
+	case DIAL_REFUSED:
+		fail(error, FAULT_CONNECT, 0, "%s port %d: %s", url->host, url->port,
+		    strerror(errno));
+		break;
+	}
+	return false;
+}
+
+static bool open_tls(struct broker *broker, const struct conf_broker *conf, const struct url *url,
+    int64_t deadline, struct broker_error *error)
+{
+	amqp_socket_t *socket = amqp_ssl_socket_new(broker->amqp);
+	if (!socket) {
+		fail(error, FAULT_MEMORY, 0, "out of memory");
+		return false;
+	}
+	if (!set_up_tls(socket, conf, url, error))
 		return false;
 	struct timeval left = to_timeval(deadline - clock_mono_ns());
 	errno = 0;
 	int status = amqp_socket_open_noblock(socket, url->host, url->port, &left);
-	if (status != AMQP_STATUS_OK) {
-		fail_connect(error, status, url);
-		return false;
-	}
-	return true;
+	if (status != AMQP_STATUS_OK)
+		fail_tls(error, status, url);
+	return status == AMQP_STATUS_OK;
+}
+
+static bool open_socket(struct broker *broker, const struct conf_broker *conf,
+    const struct url *url, int64_t deadline, struct broker_error *error)
+{
+	return url->tls ? open_tls(broker, conf, url, deadline, error)
+			: open_plain(broker, url, deadline, error);
 }
 
 static amqp_table_entry_t entry_bool(const char *key)
