@@ -1,5 +1,6 @@
 """Rows B: what the network does between warrend and the broker, and A10, which needs the proxy."""
 
+import json
 import subprocess
 import time
 import unittest
@@ -314,9 +315,9 @@ class Storm(NetTest):
 
         Only that worker rebuilds, and only that connection; again at most one run per channel of it."""
         daemon = self.begin(urls=[self.url])
-        rows = self.broker.rows("list_connections", "peer_port", "user_provided_name", "vhost")
+        rows = self.broker.rows("list_connections", "peer_port", "client_properties", "vhost")
         ports = [row["peer_port"] for row in rows
-                 if row["vhost"] == self.vhost and str(row["user_provided_name"]).endswith(" work")]
+                 if row["vhost"] == self.vhost and " work\"" in json.dumps(row["client_properties"])]
         self.assertEqual(len(ports), 2)
         self.load(commands="busy 200", rate=10)
         self.under_way(daemon)
