@@ -10,6 +10,7 @@ import pika
 
 from accounting import BACK, RECONNECT_MAX, RETRIES, SILENCE, FaultTest, OwnNodeTest, row, seconds_pass, stamp
 from broker_fixture import wait_until
+from node import FaultNode
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CLASSIC = {"name": "work", "durable": True, "threads": 4, "task": "ledger.run",
@@ -546,3 +547,103 @@ class FewChannels(OwnNodeTest):
         found = daemon.events("config.refused", reason="channel_max", got=4)
         self.assertTrue(found)
         self.report["events"].append(f"config.refused reason=channel_max need={found[0]['need']} got=4")
+
+
+class Cluster(FaultTest):
+    """Three nodes; quorum queues have a member on each. The first one holds the epmd of all, so it is never killed."""
+
+    _nodes = []
+
+    @classmethod
+    def node(cls):
+        if not cls._nodes:
+            cls._nodes.append(FaultNode())
+            for _ in range(2):
+                cls._nodes.append(FaultNode(settings=["--join", cls._nodes[0].folder]))
+        return cls._nodes[0]
+
+    @classmethod
+    def tearDownClass(cls):
+        while cls._nodes:
+            cls._nodes.pop().remove()
+
+    def setUp(self):
+        super().setUp()
+        self.urls = [node.url(self.vhost) for node in self._nodes]
+        for node in self._nodes[1:]:
+            self.addCleanup(node.start)
+
+    def leader(self, queue="work"):
+        """The number of the node that leads the queue."""
+        rows = self.broker.rows("list_queues", "-p", self.vhost, "name", "leader")
+        name = next(row["leader"] for row in rows if row["name"] == queue)
+        ports = {"warren@localhost": 0}
+        ports.update({f"warren-{node.port()}@localhost": i for i, node in enumerate(self._nodes) if i})
+        return ports[name]
+
+    def members(self, queue):
+        """How many nodes have a member of the queue that takes part."""
+        rows = self.broker.rows("list_queues", "-p", self.vhost, "name", "online")
+        return next(len(row["online"]) for row in rows if row["name"] == queue)
+
+    @row("A17", own_node=True)
+    def test_A17(self):
+        """Three nodes. The node is killed that leads the queue and holds our connection; it comes back; then the leading
+        one is killed that does not hold our connection.
+
+        First: connected to another node within 15 s, at most one run per channel again. Then: no connection is lost, and
+        jobs are done again within 15 s."""
+        daemon = self.begin(urls=[self.urls[1], self.urls[0]])
+        self.assertEqual((self.leader(), self.members("work")), (1, 3))
+        self.load(commands="busy 100", rate=30)
+        self.under_way(daemon)
+        since, killed = daemon.mark_log(), time.time()
+        self._nodes[1].kill()
+        self.expect(daemon, "conn.lost", since=since, conn="work")
+        self.recovered(daemon, since, killed, 15)
+        self._nodes[1].start()
+        daemon.patiently(lambda: self.members("work") == 3, "all three take part again")
+        third = f"warren-{self._nodes[2].port()}@localhost"
+        name = f"{self.vhost}_work"
+        daemon.patiently(lambda: self.lead(name, third) and self.leader() == 2, "the third node leads")
+        self.under_way(daemon)
+        since = daemon.mark_log()
+        self._nodes[2].kill()
+        killed = time.monotonic()
+        self.under_way(daemon, 20)
+        took = time.monotonic() - killed
+        self.assertLess(took, 15)
+        self.refuse(daemon, "conn.lost", "chan.closed", since=since)
+        self.seen(f"a leader elsewhere: no connection lost, 20 jobs in {took:.1f} s")
+        self._nodes[2].start()
+        self.finish(daemon, bound=2 * self.threads)
+
+    def lead(self, queue, node):
+        leader = self.leader()
+        now = "warren@localhost" if leader == 0 else f"warren-{self._nodes[leader].port()}@localhost"
+        return now == node or self.broker.ctl("eval", f"ra:transfer_leadership({{'{queue}', '{now}'}}, {{'{queue}', '{node}'}}).")
+
+    @row("A18", own_node=True)
+    def test_A18(self):
+        """Three nodes, of which the two that do not hold our connection are killed; they come back after 10 s.
+
+        No confirms come meanwhile: threads wait, nothing more is called done. Then all is done; at most one run per
+        channel again."""
+        daemon = self.begin(urls=[self.urls[0]])
+        self.answers_queue()
+        self.assertEqual(self.members("work"), 3)
+        self.load(commands="busy 100;reply yes", rate=30, reply_to="answers")
+        self.under_way(daemon)
+        wait_until(lambda: time.monotonic() > self.broker.keeps_from, "the queues are known", 10)
+        for node in self._nodes[1:]:
+            node.kill()
+        seconds_pass(2)
+        done = len(daemon.events("job.done"))
+        seconds_pass(8)
+        self.assertEqual(len(daemon.events("job.done")), done)
+        since = len(daemon.ledger("end"))
+        for node in self._nodes[1:]:
+            node.start()
+        daemon.patiently(lambda: len(daemon.ledger("end")) > since + 20, "jobs are done again")
+        self.undisturbed(daemon)
+        self.finish(daemon, bound=self.threads, answers=["answers"])
