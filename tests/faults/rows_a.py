@@ -74,7 +74,7 @@ class Outages(FaultTest):
 
     @row("A3", must=True)
     def test_A3(self):
-        """The broker is frozen (SIGSTOP) for 15 s under load, then goes on. Heartbeats are 2 s apart; two jobs would take
+        """The broker is frozen (SIGSTOP) for 10 s under load, then goes on. Heartbeats are 2 s apart; two jobs would take
         20 s.
 
         `conn.lost reason=heartbeat` within 5 s; the long jobs are told; attempts that end by the handshake's limit; no busy loop (less than 2 % of
@@ -92,7 +92,7 @@ class Outages(FaultTest):
         silence = max(stamp(line) for line in lost) - frozen_at
         self.assertLessEqual(silence, SILENCE + 1)
         used, began = cpu_seconds(daemon), time.monotonic()
-        seconds_pass(max(1, 15 - (time.time() - frozen_at)))
+        seconds_pass(max(1, 10 - (time.time() - frozen_at)))
         busy = (cpu_seconds(daemon) - used) / (time.monotonic() - began)
         self.assertLess(busy, 0.02)
         self.seen(f"silence noticed after {silence:.1f} s; {100 * busy:.1f} % of a processor meanwhile")
@@ -125,7 +125,7 @@ class Outages(FaultTest):
 
     @row("A5", must=True)
     def test_A5(self):
-        """The broker is not there when warrend starts; it comes after 5 s. Once more with --require-broker, and it does
+        """The broker is not there when warrend starts; it comes after 4 s. Once more with --require-broker, and it does
         not come.
 
         The daemon is up and says READY=1; `conn.retry`, not more often than the pauses allow; consuming within 4 s of the
@@ -138,17 +138,18 @@ class Outages(FaultTest):
         refused = self.daemon(self.settings([self.work()], workers={"start_limit": "2s"}), "--require-broker").start()
         since = daemon.mark_log()
         notified = self.notified(daemon)
+        started = time.monotonic()
         daemon.start()
         wait_until(lambda: b"READY=1" in notified(), "READY=1", 20)
         self.expect(daemon, "conn.retry", since=since, conn="work", reason="connect")
         self.assertEqual(refused.wait(), 69)
         self.expect_ended(refused, "daemon.no-broker")
-        seconds_pass(5)
+        seconds_pass(max(0, 4 - (time.monotonic() - started)))
         tried = len(daemon.events("conn.retry", since))
         opened = self.broker.start()
         self.recovered(daemon, since, opened, BACK)
         self.assertLess(tried, 2 * 8)  # two connections, pauses that double from 0.2 s
-        self.seen(f"--require-broker: exit 69; {tried} lines of conn.retry in 5 s")
+        self.seen(f"--require-broker: exit 69; {tried} lines of conn.retry before it came")
         self.finish(daemon, bound=0)
 
     def expect_ended(self, daemon, event):
@@ -388,7 +389,7 @@ class Alarms(FaultTest):
 
     @row("A14", must=True)
     def test_A14(self):
-        """A memory alarm of 10 s: the broker reads nothing from connections that publish. Two threads have replies to
+        """A memory alarm of 6 s: the broker reads nothing from connections that publish. Two threads have replies to
         send, two have none.
 
         `broker.blocked`, `broker.unblocked`; acks still flow, so jobs without replies are done meanwhile; a thread with a
@@ -406,7 +407,7 @@ class Alarms(FaultTest):
         self.expect(daemon, "broker.blocked", since=since)
         daemon.patiently(lambda: len(daemon.events("job.done", since)) == len(plain), "those without a reply are done")
         wait_until(lambda: self.ready("work") == 0 and self.unacked("work") == 2, "all but two are acked", 20)
-        seconds_pass(max(0, 10 - (time.monotonic() - began)))
+        seconds_pass(max(0, 6 - (time.monotonic() - began)))
         self.assertFalse({line["message_id"] for line in daemon.events("job.done", since)} & set(replying))
         self.assertEqual(self.unacked("work"), 2)
         cleared = time.time()
@@ -588,12 +589,13 @@ class Cluster(FaultTest):
 
     @row("A17", own_node=True)
     def test_A17(self):
-        """Three nodes. The node is killed that leads the queue and holds our connection; it comes back; then the leading
-        one is killed that does not hold our connection.
+        """Three nodes; the dead-letter queue is a quorum queue, too. The node is killed that leads the queue and holds our
+        connection; it comes back; then the leading one is killed that does not hold our connection.
 
         First: connected to another node within 15 s, at most one run per channel again. Then: no connection is lost, and
-        jobs are done again within 15 s."""
-        daemon = self.begin(urls=[self.urls[1], self.urls[0]])
+        jobs are done again within 15 s. (With a classic dead-letter queue, whose only node is away, the work queue is not
+        consumed meanwhile: `queue.failed` says so.)"""
+        daemon = self.begin(self.work(dead_letter_type="quorum"), urls=[self.urls[1], self.urls[0]])
         self.assertEqual((self.leader(), self.members("work")), (1, 3))
         self.load(commands="busy 100", rate=30)
         self.under_way(daemon)
