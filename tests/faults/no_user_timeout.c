@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+__attribute__((visibility("default"))) int setsockopt(
+    int fd, int level, int name, const void *value, socklen_t len)
 {
 	int (*next)(int, int, int, const void *, socklen_t);
 	void *found = dlsym(RTLD_NEXT, "setsockopt");

@@ -55,13 +55,13 @@ class Unreadable(WireTest):
 
 
 class Frozen(WireTest):
-    """The broker reads nothing any more while a large reply is on its way; its heartbeats are heard."""
+    """Nothing is read any more while a large reply is on its way, and nothing is heard."""
 
     def freeze(self, seconds, event):
         daemon = self.begin(broker={"confirm_timeout": "60s"})
         self.channel.queue_declare("answers", durable=True)
         since, began = daemon.mark_log(), time.time()
-        self.proxy.tell("freeze", "publish", "c2s")
+        self.proxy.tell("freeze", "publish", "both")
         name, = self.give("work", 1, "reply " + "x" * 12_000_000, reply_to="answers")
         daemon.ran(name)
         self.give("work", 10)  # what publishes nothing does not wait
