@@ -103,13 +103,44 @@ class Endless(WireTest):
         self.finish(daemon, bound=0)
 
 
+class Silent(WireTest):
+    """The connection is fine, but one answer never comes."""
+
+    def test_a_confirm_later_than_its_time_limit_is_waited_for_no_longer(self):
+        daemon = self.begin(broker={"confirm_timeout": "1s"})
+        self.channel.queue_declare("answers", durable=True)
+        since = daemon.mark_log()
+        late = self.proxy.rule("publish", "s2c", "basic.ack", "do", "delay=3000")
+        name, = self.give("work", 1, "reply yes", reply_to="answers")
+        self.proxy.met(late)
+        self.expect(daemon, "publish.failed", since=since, reason="in-doubt")
+        daemon.wait_for("job.done", since=since, message_id=name)
+        self.assertFalse(daemon.events("conn.lost", since))
+        self.finish(daemon, bound=0, answers=["answers"], answer_bound=1)
+        self.assertEqual(self.found.answers[name], 2)
+
+    def test_an_answer_that_never_comes_costs_the_connection(self):
+        daemon = self.begin()
+        answer = self.random.choice(["channel.open-ok", "basic.qos-ok", "basic.consume-ok", "queue.declare-ok"])
+        self.seen(f"no {answer}")
+        swallowed = self.proxy.rule("work", "s2c", answer, "skip=1", "do", "swallow")
+        since = daemon.mark_log()
+        self.proxy.tell("rst", "work", "both")
+        self.proxy.met(swallowed)
+        self.give("work", 10)
+        self.expect(daemon, "broker.silent", since=since, seconds=45)
+        daemon.wait_for("queue.consuming", since=since)
+        self.finish(daemon, bound=0)
+
+
 class EarlyAcks(unittest.TestCase):
     """The check itself: acks on the wire are compared with the ledger and with confirms."""
 
-    DELIVERED = ["1000 1 work s2c 2 basic.deliver passed tag=1 redelivered=0 exchange= key=work",
+    DELIVERED = ["900 1 work c2s 2 channel.open passed",
+                 "1000 1 work s2c 2 basic.deliver passed tag=1 redelivered=0 exchange= key=work",
                  "1000 1 work s2c 2 header passed size=5 id=job-1",
                  "1000 1 work s2c 2 body passed text=job-1;dead.yes"]
-    PUBLISHED = ["1400 2 publish c2s 3 confirm.select passed",
+    PUBLISHED = ["1400 2 publish c2s 3 channel.open passed",
                  "1500 2 publish c2s 3 basic.publish passed exchange= key=work.dead",
                  "1500 2 publish c2s 3 header passed size=5 id=job-1",
                  "1500 2 publish c2s 3 body passed text=job-1;dead.yes"]
@@ -132,6 +163,10 @@ class EarlyAcks(unittest.TestCase):
     def test_before_the_confirm_though_the_task_has_ended(self):
         late = [self.CONFIRMED[0].replace("1600", "1800", 1)]
         self.assertEqual(self.early(*self.DELIVERED, *self.PUBLISHED, *self.ACKED, *late, ended=1400), ["job-1"])
+
+    def test_on_another_incarnation_of_the_channel(self):
+        self.assertEqual(self.early(*self.DELIVERED, self.DELIVERED[0], *self.ACKED, ended=1650),
+                         ["delivered to nobody here"])
 
     def test_without_any_confirm(self):
         swallowed = [self.CONFIRMED[0].replace("passed", "swallowed")]
