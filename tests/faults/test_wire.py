@@ -33,7 +33,7 @@ class Unreadable(WireTest):
         self.expect(daemon, "msg.rejected", since=since, queue="work")
         self.recovered(daemon, since, time.time(), BACK)
         daemon.wait_for("job.done", 30, since)
-        losses = daemon.events("conn.lost", since)
+        losses = self.losses(daemon, since)
         self.assertEqual({line["reason"] for line in losses}, {"unreadable"})
         self.assertGreaterEqual(poison(), 2)
         notice = self.get("work.dead")
@@ -128,8 +128,9 @@ class Silent(WireTest):
         self.proxy.tell("rst", "work", "both")
         self.proxy.met(swallowed)
         self.give("work", 10)
-        self.expect(daemon, "broker.silent", since=since, seconds=45)
-        daemon.wait_for("queue.consuming", since=since)
+        silent = self.expect(daemon, "broker.silent", since=since, seconds=45)  # to the worker or to the quarantine
+        daemon.patiently(lambda: [line for line in daemon.events("queue.consuming", since, role=silent["role"])
+                                  if line["time"] > silent["time"]], "whoever waited in vain consumes again")
         self.finish(daemon, bound=0)
 
 
