@@ -111,7 +111,7 @@ class Moves(NamesTest):
         self.write("hosts", f"127.0.0.1 {NAME}\n127.0.0.8 {NAME}\n")
         self.proxy.tell("mode", "refuse")
         self.moves(daemon, "the name has moved")
-        self.assertGreaterEqual(other.accepted(), 2)
+        self.assertGreaterEqual(other.accepted(), 1)  # the connection for publishing may still be on its way
         self.finish(daemon, bound=0)
 
     def moves(self, daemon, what):
