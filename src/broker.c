@@ -220,8 +220,8 @@ void broker_shutdown(int fd)
 
 void broker_init(void)
 {
-	/* rabbitmq-c locks inside, but its first call must not race. */
-	(void)amqp_initialize_ssl_library();
+	/* Before there are threads; rabbitmq-c's own call for it has become deprecated. */
+	(void)OPENSSL_init_ssl(0, NULL);
 }
 
 /* ---- connecting ---- */
