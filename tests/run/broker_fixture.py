@@ -16,6 +16,8 @@ import warnings
 
 import pika
 
+import canary
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("WARREN_BUILD", os.path.join(ROOT, "build"))
 WARREN = os.path.join(BUILD, "src", "warren")
@@ -75,16 +77,17 @@ class Broker:
         if not self.spare:
             self.spare = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(10)]
             self.vhosts += len(self.spare)
-            rights = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
+            rights = {"configure": ".*", "write": ".*", "read": ".*"}
             with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                json.dump({"vhosts": [{"name": name} for name in self.spare],
-                           "permissions": [{"vhost": name, **rights} for name in self.spare]}, file)
+                json.dump({"vhosts": [{"name": name} for name in self.spare], "users": [canary.DEFINITION],
+                           "permissions": [{"vhost": name, "user": user, **rights}
+                                           for name in self.spare for user in ("guest", canary.USER)]}, file)
                 file.flush()
                 self.ctl("import_definitions", file.name)
         return self.spare.pop()
 
     def url(self, vhost):
-        return f"amqp://guest:guest@127.0.0.1:{self.port()}/{vhost}"
+        return f"amqp://{canary.LOGIN}@127.0.0.1:{self.port()}/{vhost}"
 
 
 _shared = None
@@ -140,6 +143,7 @@ class BrokerTest(unittest.TestCase):
             options.setdefault("stdin", subprocess.DEVNULL)
         done = subprocess.run([WARREN, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=PATIENCE, **options)
+        self.assertFalse(canary.sings(done.stdout + done.stderr), f"warren {args[0]} shows the password")
         self.assertEqual(done.returncode, code, f"warren {args}: {done.stderr.decode()}")
         return done
 
@@ -170,5 +174,6 @@ class BrokerTest(unittest.TestCase):
         if with_signal is not None:
             process.send_signal(with_signal)
         out, err = process.communicate(timeout=PATIENCE)
+        self.assertFalse(canary.sings((out or b"") + err), "warren shows the password")
         self.assertEqual(process.returncode, code, err.decode())
         return out, err

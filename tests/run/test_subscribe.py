@@ -11,6 +11,7 @@ import signal
 import subprocess
 import unittest
 
+import canary
 from broker_fixture import WARREN, Broker, BrokerTest, wait_until
 
 HOSTILE = "a\n\x1b[31mred\x07\x00\x85\u202e\u2028z"
@@ -122,7 +123,7 @@ class Formats(SubscribeTest):
     def test_json_properties(self):
         properties = dict(content_type="text/plain", content_encoding="utf-8", delivery_mode=1, priority=9,
                           correlation_id="c", reply_to="r", expiration="60000", message_id="m", timestamp=17,
-                          type="t", user_id="guest", app_id="a", cluster_id="")
+                          type="t", user_id=canary.USER, app_id="a", cluster_id="")
         self.put("q", "grüße \"\\\n\u202e", **properties)
         got = self.json()
         self.assertEqual((got["queue"], got["exchange"], got["routing_key"], got["redelivered"]),
