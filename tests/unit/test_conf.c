@@ -351,6 +351,7 @@ static const struct {
 	    { "2: 3000000000 does not fit into 32 bits: write 3000000000L", "2: queues.threads" } },
 	{ QUEUE("arguments = { a =\n-2147483649; b = 0x80000000;\nc = 4294967297; };"),
 	    { "2: -2147483649 does", "2: 0x80000000 does", "3: 4294967297 does" } },
+	{ QUEUE("arguments = { a = 0xffffffffL; };"), { "1: write 4294967295L" } },
 	{ QUEUE("arguments = { a = 9223372036854775808L; };"), { "1: does not fit into 64 bits" } },
 	{ QUEUE("threads = 010;"), { "1: 010 begins with a zero" } },
 	/* names and types */
@@ -563,11 +564,11 @@ START_TEST(numbers_in_words_and_remarks_are_none)
 	    "arguments = { a = \"3000000000 \\\" 3000000000\"; a3000000000 = 1;\n"
 	    "a-3000000000 = 3000000000L; b = 3000000000.5; c = 3e30; d = -1; e = +5; f = "
 	    "0x7fffffff;\n"
-	    "g = 0; h = 0.5; i = .5; j = -2147483648; k = 0xffffffffL; l = 3000000000LL; m = 1.; "
+	    "g = 0; h = 0.5; i = .5; j = -2147483648; k = 0x7fffffffL; l = 3000000000LL; m = 1.; "
 	    "};"));
 	int64_t n;
 	ck_assert(table_get_int(&conf->queues[0].arguments, "a-3000000000", &n) && n == 3000000000);
-	ck_assert(table_get_int(&conf->queues[0].arguments, "k", &n) && n == 0xffffffff);
+	ck_assert(table_get_int(&conf->queues[0].arguments, "k", &n) && n == 0x7fffffff);
 }
 END_TEST
 
