@@ -16,9 +16,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <openssl/ssl.h>
-#include <openssl/x509_vfy.h>
-
 #if __has_include(<rabbitmq-c/amqp.h>)
 #include <rabbitmq-c/amqp.h>
 #include <rabbitmq-c/framing.h>
@@ -34,6 +31,7 @@
 #include "clock.h"
 #include "copy.h"
 #include "text.h"
+#include "tls.h"
 #include "topology.h"
 
 enum {
@@ -220,8 +218,7 @@ void broker_shutdown(int fd)
 
 void broker_init(void)
 {
-	/* Before there are threads; rabbitmq-c's own call for it has become deprecated. */
-	(void)OPENSSL_init_ssl(0, NULL);
+	tls_init();
 }
 
 /* ---- connecting ---- */
@@ -234,70 +231,29 @@ static struct timeval to_timeval(int64_t ns)
 		.tv_usec = (suseconds_t)(ns % NS_PER_S / 1000) };
 }
 
-static bool is_ip_address(const char *host)
-{
-	unsigned char buf[sizeof(struct in6_addr)];
-	return inet_pton(AF_INET, host, buf) == 1 || inet_pton(AF_INET6, host, buf) == 1;
-}
-
-/* rabbitmq-c compares host names only, so an IP address is checked by OpenSSL itself against the
- * certificate's IP entries. */
-static bool check_ip_by_openssl(amqp_socket_t *socket, SSL_CTX *ctx, const char *ip)
-{
-	amqp_ssl_socket_set_verify_hostname(socket, 0);
-	return X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(ctx), ip) == 1;
-}
-
-static bool load_client_certificate(
-    amqp_socket_t *socket, const struct conf_tls *tls, struct broker_error *error)
-{
-	if (!tls->cert_file)
-		return true;
-	if (tls->key_password_file) {
-		char why[BROKER_TEXT_MAX - 64];
-		char *password = conf_read_password(tls->key_password_file, why, sizeof(why));
-		if (!password) {
-			fail(error, FAULT_FILE, 0, "key password: %s", why);
-			return false;
-		}
-		amqp_ssl_socket_set_key_passwd(socket, password);
-		explicit_bzero(password, strlen(password));
-		free(password);
-	}
-	if (amqp_ssl_socket_set_key(socket, tls->cert_file, tls->key_file) != AMQP_STATUS_OK) {
-		fail(error, FAULT_FILE, 0, "certificate %s with key %s cannot be used",
-		    tls->cert_file, tls->key_file);
-		return false;
-	}
-	return true;
-}
-
-static bool set_up_tls(amqp_socket_t *socket, const struct conf_broker *conf, const struct url *url,
+static bool set_up_tls(amqp_socket_t *socket, const struct conf_tls *tls, const struct url *url,
     struct broker_error *error)
 {
-	const struct conf_tls *tls = &conf->tls;
-	SSL_CTX *ctx = amqp_ssl_socket_get_context(socket);
-	if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
-		fail(error, FAULT_TLS, 0, "TLS cannot be set up");
+	char why[BROKER_TEXT_MAX];
+	if (!tls_set_up(amqp_ssl_socket_get_context(socket), tls, url->host, why, sizeof(why))) {
+		fail(error, FAULT_FILE, 0, "%s", why);
 		return false;
 	}
-	bool ca = tls->ca_file ? amqp_ssl_socket_set_cacert(socket, tls->ca_file) == AMQP_STATUS_OK
-			       : SSL_CTX_set_default_verify_paths(ctx) == 1;
-	if (!ca) {
-		fail(error, FAULT_FILE, 0, "certificate authorities %s cannot be read",
-		    tls->ca_file ? tls->ca_file : "of this system");
-		return false;
-	}
-	if (!load_client_certificate(socket, tls, error))
-		return false;
 	amqp_ssl_socket_set_verify_peer(socket, tls->verify);
-	amqp_ssl_socket_set_verify_hostname(socket, tls->verify);
-	if (tls->verify && is_ip_address(url->host) &&
-	    !check_ip_by_openssl(socket, ctx, url->host)) {
-		fail(error, FAULT_TLS, 0, "address %s cannot be verified", url->host);
-		return false;
-	}
+	amqp_ssl_socket_set_verify_hostname(socket, tls->verify && !tls_is_address(url->host));
 	return true;
+}
+
+/* OpenSSL's reason, or errno's where it was the network that failed. */
+static void fail_tls(struct broker_error *error, const struct url *url)
+{
+	int code = errno;
+	char why[BROKER_TEXT_MAX - 64];
+	tls_explain(url->host, why, sizeof(why));
+	fail(error, FAULT_TLS, 0, "TLS with %s port %d: %s", url->host, url->port,
+	    why[0] ? why
+	    : code ? strerror(code)
+		   : "the connection was closed during the handshake");
 }
 
 static void fail_connect(struct broker_error *error, int status, const struct url *url)
@@ -314,14 +270,9 @@ static void fail_connect(struct broker_error *error, int status, const struct ur
 		fail(error, FAULT_TLS, 0, "the certificate is not for host name %s", url->host);
 		break;
 	case AMQP_STATUS_SSL_PEER_VERIFY_FAILED:
-		fail(error, FAULT_TLS, 0,
-		    "the certificate of %s is not trusted (authority, dates or address)",
-		    url->host);
-		break;
 	case AMQP_STATUS_SSL_CONNECTION_FAILED:
 	case AMQP_STATUS_SSL_ERROR:
-		fail(error, FAULT_TLS, 0, "TLS handshake with %s port %d failed", url->host,
-		    url->port);
+		fail_tls(error, url);
 		break;
 	default:
 		/* The library keeps the system's word for what went wrong to itself; what errno
@@ -342,9 +293,10 @@ static bool open_socket(struct broker *broker, const struct conf_broker *conf,
 		fail(error, FAULT_MEMORY, 0, "out of memory");
 		return false;
 	}
-	if (url->tls && !set_up_tls(socket, conf, url, error))
+	if (url->tls && !set_up_tls(socket, &conf->tls, url, error))
 		return false;
 	struct timeval left = to_timeval(deadline - clock_mono_ns());
+	tls_begin();
 	errno = 0;
 	int status = amqp_socket_open_noblock(socket, url->host, url->port, &left);
 	if (status != AMQP_STATUS_OK) {
@@ -385,6 +337,12 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 	if (status == AMQP_STATUS_TIMEOUT)
 		fail(error, FAULT_TIMEOUT, 0, "%s port %d accepts, but does not speak AMQP in time",
 		    url->host, url->port);
+	else if (status == AMQP_STATUS_BROKER_UNSUPPORTED_SASL_METHOD)
+		fail(error, FAULT_AUTH, 0,
+		    "%s port %d does not offer the way to log in that broker.auth names", url->host,
+		    url->port);
+	else if (status == AMQP_STATUS_SSL_ERROR)
+		fail_tls(error, url);
 	else if (status == AMQP_STATUS_CONNECTION_CLOSED || status == AMQP_STATUS_SOCKET_ERROR)
 		fail(error, FAULT_PROTOCOL, 0,
 		    "%s port %d closed the connection during the AMQP handshake", url->host,
@@ -959,6 +917,15 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	copy_text(event->text, sizeof(event->text), close->reply_text);
 }
 
+/* For what RabbitMQ says at length, but without a word of what to do here. */
+static const char *remedy(const char *text)
+{
+	if (!strstr(text, "transient_nonexcl_queues"))
+		return text;
+	return "the broker refuses queues that are neither durable nor exclusive: make it durable, "
+	       "or permit them there (deprecated_features.permit.transient_nonexcl_queues = true)";
+}
+
 static void read_connection_method(
     struct broker *broker, const amqp_method_t *method, struct event *event)
 {
@@ -968,7 +935,7 @@ static void read_connection_method(
 		char text[BROKER_TEXT_MAX];
 		copy_text(text, sizeof(text), close->reply_text);
 		(void)amqp_send_method(broker->amqp, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
-		lose(broker, FAULT_CLOSED, close->reply_code, text);
+		lose(broker, FAULT_CLOSED, close->reply_code, remedy(text));
 	} else if (method->id == AMQP_CONNECTION_CLOSE_OK_METHOD) {
 		lose(broker, FAULT_LOST, 0, "closed by us");
 	} else if (method->id == AMQP_CONNECTION_BLOCKED_METHOD) {

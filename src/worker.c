@@ -18,6 +18,7 @@
 #include "host.h"
 #include "ipc.h"
 #include "pool.h"
+#include "tls.h"
 
 /* How long threads may take to come back once they are told to leave at once. */
 #define LEAVE_LIMIT_NS (5 * NS_PER_S)
@@ -60,10 +61,21 @@ static struct plugins *open_plugins(const struct conf *conf, struct conf_errors 
 	return plugins;
 }
 
+static bool uses_tls(const struct conf_broker *conf)
+{
+	for (size_t i = 0; i < conf->n_urls; i++)
+		if (conf->urls[i].tls)
+			return true;
+	return false;
+}
+
 bool worker_check(const struct conf *conf, struct conf_errors *errors)
 {
 	/* They are never closed; that they are still known keeps leak checkers quiet. */
 	static struct plugins *checked;
+	char why[256];
+	if (uses_tls(&conf->broker) && !tls_check(&conf->broker.tls, why, sizeof(why)))
+		conf_errors_add(errors, conf->path, conf->broker.tls.line, "broker.tls: %s", why);
 	checked = open_plugins(conf, errors);
 	return checked != NULL;
 }
