@@ -56,6 +56,13 @@ class Node(broker_fixture.Broker):
         return json.loads(self.ctl("--formatter=json", *args))
 
 
+def closed_port():
+    """A port of this host that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 _node = None
 
 
@@ -308,8 +315,10 @@ def remove_all():
 class WarrendTest(BrokerTest):
     """A test with daemons: self.warrend() starts one on this test's virtual host."""
 
+    node = staticmethod(shared_node)
+
     def setUp(self):
-        self.broker = shared_node()
+        self.broker = self.node()
         super().setUp()
 
     def settings(self, queues, **sections):

@@ -8,16 +8,9 @@ import time
 import unittest
 
 import canary
-from harness import WarrendTest, wait_until
+from harness import WarrendTest, closed_port, wait_until
 
 WORK = {"name": "work", "durable": True, "task": "ledger.run"}
-
-
-def closed_port():
-    """A port of this host that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def seconds_pass(seconds):
