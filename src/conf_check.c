@@ -493,7 +493,8 @@ static void warn_of_effects(struct reader *r, const struct conf_queue *q)
 	if (!q->durable && !q->exclusive && q->type != QUEUE_QUORUM && q->declare == DECLARE_ACTIVE)
 		reader_warn(r, line_of(r, q, "durable"),
 		    "queues: \"%s\" is neither durable nor exclusive: its "
-		    "messages are lost when the broker restarts, and RabbitMQ 4.3 or newer may refuse "
+		    "messages are lost when the broker restarts, and RabbitMQ 4.3 or newer may "
+		    "refuse "
 		    "such queues",
 		    q->label);
 }

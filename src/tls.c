@@ -33,17 +33,19 @@ static int note_refusal(int fine, X509_STORE_CTX *store)
 	return fine;
 }
 
-/* OpenSSL's newest reason, "bad decrypt", or "". */
-static const char *newest_reason(void)
+/* OpenSSL's first reason, which says more than what followed from it: "bad decrypt", or "". */
+static const char *first_reason(void)
 {
-	unsigned long error = ERR_peek_last_error();
+	unsigned long error = ERR_peek_error();
+	if (ERR_GET_LIB(error) == ERR_LIB_SYS)
+		return strerror(ERR_GET_REASON(error));
 	const char *reason = error ? ERR_reason_error_string(error) : NULL;
 	return reason ? reason : "";
 }
 
 static const char *hint(void)
 {
-	unsigned long error = ERR_peek_last_error();
+	unsigned long error = ERR_peek_error();
 	if (ERR_GET_LIB(error) != ERR_LIB_SSL)
 		return "";
 	switch (ERR_GET_REASON(error)) {
@@ -69,14 +71,14 @@ void tls_explain(const char *host, char *why, size_t why_size)
 		(void)snprintf(why, why_size, "the certificate of %s is not trusted: %s", host,
 		    X509_verify_cert_error_string(refusal));
 	else
-		(void)snprintf(why, why_size, "%s%s", newest_reason(), hint());
+		(void)snprintf(why, why_size, "%s%s", first_reason(), hint());
 }
 
 /* ---- files ---- */
 
 static bool cannot_use(char *why, size_t why_size, const char *what, const char *file)
 {
-	(void)snprintf(why, why_size, "%s %s cannot be used: %s", what, file, newest_reason());
+	(void)snprintf(why, why_size, "%s %s cannot be used: %s", what, file, first_reason());
 	return false;
 }
 

@@ -41,9 +41,11 @@ class Broker:
     """A node in a folder of its own; ends with this process."""
 
     vhosts_at_once = 10
+    settings = ()  # options of `scripts/broker start`
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, settings=None):
         self.own = folder is None
+        self.settings = self.settings if settings is None else settings
         self.folder = folder or tempfile.mkdtemp(prefix="warren-broker-")
         self.vhosts = 0  # made so far
         self.spare = []  # of them, not used yet
@@ -59,13 +61,23 @@ class Broker:
         return done.stdout
 
     def start(self):
-        self.script("start", "--with-parent", str(os.getpid()))
+        self.script("start", "--with-parent", str(os.getpid()), *self.settings)
 
     def kill(self):
         self.script("kill")
 
     def ctl(self, *args):
         return self.script("ctl", "-q", *args)
+
+    def takes_transient_queues(self):
+        """Whether it takes queues that are neither durable nor exclusive: RabbitMQ 4.3 may refuse them."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url(self.add_vhost())))
+        try:
+            connection.channel().queue_declare("transient", durable=False)
+            connection.close()
+            return True
+        except pika.exceptions.ConnectionClosedByBroker:
+            return False
 
     def remove(self):
         self.script("kill")

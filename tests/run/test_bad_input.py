@@ -114,7 +114,7 @@ class Configuration(WarrendTest):
         self.assertEqual(self.check({}, 0o644)[0], 0)
 
     def test_what_the_broker_refuses_ends_the_first_start_with_its_words(self):
-        self.channel.queue_declare("work")  # not durable, as warrend wants it
+        self.channel.queue_declare("work", durable=True, arguments={"x-max-length": 5})  # warrend wants it without
         daemon = self.daemon(self.settings([WORK])).start()
         daemon.wait_for("queue.failed", code=406, queue="work")
         self.assertEqual(daemon.wait(), 78)

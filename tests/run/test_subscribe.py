@@ -29,7 +29,7 @@ class SubscribeTest(BrokerTest):
 
 class Counts(SubscribeTest):
     def fill(self, count):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         self.put("q", *[b"%d" % i for i in range(count)])
 
     def check_rest(self, first, count):
@@ -71,7 +71,7 @@ class Counts(SubscribeTest):
         self.warren("subscribe", "-q", "q", "--timeout", "100ms", "-Q")
 
     def test_interrupted_with_a_reader_that_does_not_read(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         self.put("q", *[b"%06d" % i + b"x" * 5000 for i in range(150)])
         process = self.subscribe("-q", "q", "--body")
         wait_until(lambda: self.ready("q") < 60, "it has taken as many as it may")
@@ -107,7 +107,7 @@ class Counts(SubscribeTest):
 class Formats(SubscribeTest):
     def setUp(self):
         super().setUp()
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
 
     def json(self):
         return json.loads(self.warren("subscribe", "-q", "q", "-n", "1", "--json").stdout)
@@ -238,7 +238,7 @@ class Sources(SubscribeTest):
         self.warren("subscribe", "-q", "q", "-u", f"amqp://a:b@127.0.0.1:{self.broker.port()}", code=77)
 
     def test_the_queue_is_deleted(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         process = self.subscribe("-q", "q")
         self.channel.queue_delete("q")
         _, err = self.end(process, 69)
@@ -260,7 +260,7 @@ class Disasters(SubscribeTest):
         cls.broker = Broker()
 
     def test_the_broker_is_killed(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         process = self.subscribe("-q", "q")
         self.broker.kill()
         _, err = self.end(process, 69)

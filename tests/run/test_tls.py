@@ -159,7 +159,7 @@ class Ours(TlsTest):
 class InTheWay(TlsTest):
     """What answers is no broker, or not by TLS."""
 
-    def url(self, port):
+    def through(self, port):
         return self.broker.tls_url(self.vhost).replace(str(self.broker.tls_port), str(port))
 
     def never_in_the_clear(self, server):
@@ -169,24 +169,24 @@ class InTheWay(TlsTest):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             server = self.stand_in(tls_fixture.handshake(self.broker.right, version=ssl.TLSVersion.TLSv1_1))
-        self.refused(self.connect(self.url(server.port)), "(TLS 1.2 or newer is needed)")
+        self.refused(self.connect(self.through(server.port)), "(TLS 1.2 or newer is needed)")
         self.never_in_the_clear(server)
 
     def test_a_reset_in_the_handshake(self):
         server = self.stand_in(tls_fixture.reset)
-        self.refused(self.connect(self.url(server.port)), "Connection reset by peer")
+        self.refused(self.connect(self.through(server.port)), "Connection reset by peer")
         self.never_in_the_clear(server)
 
     def test_an_end_in_the_handshake(self):
         server = self.stand_in(tls_fixture.hang_up)
-        self.refused(self.connect(self.url(server.port)), "unexpected eof")
+        self.refused(self.connect(self.through(server.port)), "unexpected eof")
         self.never_in_the_clear(server)
 
     def test_tls_to_a_port_without(self):
-        self.refused(self.connect(self.url(self.broker.port())), "does anybody speak TLS there?")
+        self.refused(self.connect(self.through(self.broker.port())), "does anybody speak TLS there?")
 
     def test_no_tls_to_a_port_with(self):
-        url = self.url(self.broker.tls_port).replace("amqps:", "amqp:")
+        url = self.through(self.broker.tls_port).replace("amqps:", "amqp:")
         daemon = self.daemon(self.settings([WORK], urls=[url], broker={"reconnect_max": "1s"})).start()
         self.refused(daemon, "amqps://", reason="protocol")
 
@@ -263,7 +263,7 @@ class Files(TlsTest):
         os.unlink(ca)
         since = daemon.mark_log()
         self.broker.ctl("close_all_connections", "-p", self.vhost, "enough")
-        daemon.wait_for("conn.refused", since=since, reason="file")
+        daemon.wait_for("conn.retry", since=since, reason="file")
         self.file("ca", self.ca)
         daemon.wait_for("queue.consuming", since=since)
         self.assertEqual(daemon.stop(), 0)

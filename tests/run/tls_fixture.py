@@ -80,8 +80,8 @@ class TlsNode(harness.Node):
         self.tls_port = harness.closed_port()
         self.certificate, self.key = os.path.join(self.pki, "server.pem"), os.path.join(self.pki, "server.key")
         self.put(self.right)
-        self.conf = os.path.join(self.pki, "conf")
-        with open(self.conf, "w") as out:
+        conf = os.path.join(self.pki, "conf")
+        with open(conf, "w") as out:
             out.write(f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
                       f"ssl_options.cacertfile = {self.authority.file}\n"
                       f"ssl_options.certfile = {self.certificate}\n"
@@ -91,11 +91,7 @@ class TlsNode(harness.Node):
                       "auth_mechanisms.1 = PLAIN\n"
                       "auth_mechanisms.2 = EXTERNAL\n"
                       "ssl_cert_login_from = common_name\n")
-        super().__init__()
-
-    def start(self):
-        self.script("start", "--conf", self.conf, "--plugin", "rabbitmq_auth_mechanism_ssl",
-                    "--with-parent", str(os.getpid()))
+        super().__init__(settings=["--conf", conf, "--plugin", "rabbitmq_auth_mechanism_ssl"])
 
     def remove(self):
         super().remove()
@@ -164,6 +160,11 @@ def handshake(pair, authority=None, version=None):
         context.verify_mode = ssl.CERT_REQUIRED
 
     def serve(client):
-        with context.wrap_socket(client, server_side=True) as secure:
-            secure.recv(4096)
+        with context.wrap_socket(client, server_side=True, do_handshake_on_connect=False) as secure:
+            try:
+                secure.do_handshake()
+            except ssl.SSLError:
+                secure.shutdown(socket.SHUT_WR)  # unread bytes would make it a reset, which overtakes the alert
+                while secure.recv(4096):
+                    pass
     return serve
