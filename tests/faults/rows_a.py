@@ -8,13 +8,13 @@ import time
 
 import pika
 
-from accounting import BACK, RECONNECT_MAX, SILENCE, FaultTest, OwnNodeTest, row, seconds_pass, stamp
+from accounting import BACK, RECONNECT_MAX, RETRIES, SILENCE, FaultTest, OwnNodeTest, row, seconds_pass, stamp
 import canary
 from broker_fixture import wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CLASSIC = {"name": "work", "durable": True, "threads": 4, "task": "ledger.run",
-           "retry": {"attempts": 5, "first": "1s", "factor": 1.0, "max": "1s", "jitter": 0.0}}
+           "retry": RETRIES}
 
 STOP_LOST = "stop/4"  # what the ledger says of a job that was told WARREN_STOP_LOST
 
@@ -213,7 +213,7 @@ class Outages(FaultTest):
         Lost 0; at most one run per channel again."""
         self.processes_of_daemon = 2
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         self.load(commands=lambda n: "busy 100;" + ("reply yes", "until 2 once more", "dead no")[n % 3], rate=40,
                   reply_to="answers")
         self.under_way(daemon)
@@ -313,7 +313,7 @@ class Results(FaultTest):
         The publishing channel is closed with 404 and opened again: `publish.failed code=404`. As the design has it a
         follow-up that cannot be routed is a retry, by the queue's pauses and attempts, so the task runs once for each
         attempt, and never twice for one. When the exchange is there all is done."""
-        daemon = self.begin(self.work(retry={"attempts": 20, "first": "1s", "factor": 1.0, "max": "1s", "jitter": 0.0}))
+        daemon = self.begin(self.work(retry={**RETRIES, "attempts": 20}))
         jobs = self.give("work", 3 * self.threads, "emit results key")
         self.expect(daemon, "publish.failed", code=404)
         self.expect(daemon, "job.retry", 2 * self.threads)
@@ -334,7 +334,7 @@ class Results(FaultTest):
 
         As the design has it the reply is counted and logged (`reply.unroutable`) and the job is done; the follow-up is a
         retry, and after the last attempt a dead letter."""
-        daemon = self.begin(self.work(retry={"attempts": 2, "first": "1s", "factor": 1.0, "max": "1s", "jitter": 0.0}))
+        daemon = self.begin(self.work(retry={**RETRIES, "attempts": 2}))
         replying = self.give("work", self.threads, "reply yes", reply_to="nowhere")
         following = self.give("work", self.threads, "follow nowhere")
         self.asked.clear()  # there is no place for an answer
@@ -351,8 +351,7 @@ class Results(FaultTest):
         `publish.failed reason=nacked`; tried again with growing pauses, while the original is not acked; no task runs
         again, each reply is there once."""
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={
-            "x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"})
+        self.answers_queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
         self.put("answers", *["in the way"] * 1)
         wait_until(self.is_full, "the queue rejects")
         since = daemon.mark_log()
@@ -393,7 +392,7 @@ class Alarms(FaultTest):
         `broker.blocked`, `broker.unblocked`; acks still flow, so jobs without replies are done meanwhile; a thread with a
         reply waits and takes no other job; no run again, each reply once."""
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         replying = self.give("work", 2, f"wait {daemon.path('go')};reply yes", reply_to="answers")
         plain = self.give("work", 100, f"wait {daemon.path('go')};busy 20")
         for name in replying:
@@ -429,7 +428,7 @@ class Alarms(FaultTest):
         The drain limit is honoured, what was not confirmed is given back, exit 75. After the alarm another daemon does all
         of it; at most one run per channel again."""
         daemon = self.begin(workers={"drain_limit": "4s"})
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         jobs = self.give("work", 3 * self.threads, f"wait {daemon.path('go')};reply yes", reply_to="answers")
         daemon.patiently(lambda: len(daemon.ledger("start")) - len(daemon.ledger("end")) >= self.threads, "all threads run")
         end = self.alarm("set_disk_free_limit", ["1000GB"], ["50MB"])
@@ -488,27 +487,39 @@ class ConsumerTimeout(OwnNodeTest):
 
     @row("A16", must=True, own_node=True)
     def test_A16(self):
-        """A job takes longer than RabbitMQ's consumer timeout, which is 3 s here; its neighbours do not.
+        """A job takes longer than RabbitMQ's consumer timeout, which is 3 s here, and another one does so each time it
+        runs; their neighbours do not. Two attempts are allowed.
 
-        `chan.closed code=406`; this channel alone is rebuilt, and the neighbours' jobs go on; the job is told
-        (WARREN_STOP_LOST), its ack is not sent; at most one run again. The configuration is warned of a time_limit that
-        reaches the timeout's default, with the names of both settings."""
-        daemon = self.begin(self.work(time_limit="40m"))
+        `chan.closed code=406` for each; this channel alone is rebuilt, and the neighbours' jobs go on; the job is told
+        (WARREN_STOP_LOST), its ack is not sent; its next run is the next attempt. The one that always takes too long is
+        dead-lettered after its last attempt. A time_limit that reaches the timeout is warned of at the start, with the
+        names of both settings."""
+        daemon = self.begin(self.work(time_limit="40m", retry={**RETRIES, "attempts": 2}))
         slow = self.give("work", 1, "once hear 20000", "slow")[0]
+        stubborn = self.give("work", 1, "hear 20000", "stubborn")[0]
         daemon.ran(slow, what="start")
         self.load(commands="busy 100", rate=20)
         self.expect(daemon, "chan.closed", queue="work", code=406)
-        daemon.ran(slow)
-        self.assertEqual([entry.what for entry in daemon.ledger(name=slow)][:3], ["start", STOP_LOST, "end"])
         self.expect(daemon, "job.lost", message_id=slow)
-        daemon.ran(slow, 2)
         self.expect(daemon, "job.done", message_id=slow)
-        self.assertEqual(len(daemon.events("chan.closed")), 1)
-        self.assertEqual(len(daemon.events("job.lost")), 1)
+        self.expect(daemon, "job.lost", 2, message_id=stubborn)
+        self.expect(daemon, "job.dead", message_id=stubborn, verdict="timed-out")
+        told = ["start", STOP_LOST, "end"]
+        self.assertEqual(self.runs(daemon, slow), {1: told, 2: ["start", "end"]})
+        self.assertEqual(self.runs(daemon, stubborn), {1: told, 2: told})
+        self.assertEqual(len(daemon.events("job.lost")), 3)
         self.refuse(daemon, "conn.lost", "consumer.cancelled", "worker.exited")
         self.warned(daemon)
-        self.finish(daemon, bound=1)
-        self.assertEqual(set(self.extra_runs()) - {(slow, 1)}, set(), "only the slow one runs again")
+        self.finish(daemon, bound=0, both=1)
+        self.assertEqual(self.found.dead[stubborn], 1)
+
+    @staticmethod
+    def runs(daemon, name):
+        """What was noted in each attempt of a job."""
+        noted = {}
+        for entry in daemon.ledger(name=name):
+            noted.setdefault(entry.attempt, []).append(entry.what)
+        return noted
 
     def warned(self, daemon):
         text = daemon.text()
