@@ -244,16 +244,11 @@ static bool set_up_tls(amqp_socket_t *socket, const struct conf_tls *tls, const 
 	return true;
 }
 
-/* OpenSSL's reason, or errno's where it was the network that failed. */
 static void fail_tls(struct broker_error *error, const struct url *url)
 {
-	int code = errno;
-	char why[BROKER_TEXT_MAX - 64];
-	tls_explain(url->host, why, sizeof(why));
-	fail(error, FAULT_TLS, 0, "TLS with %s port %d: %s", url->host, url->port,
-	    why[0] ? why
-	    : code ? strerror(code)
-		   : "the connection was closed during the handshake");
+	char why[BROKER_TEXT_MAX];
+	tls_explain(errno, why, sizeof(why));
+	fail(error, FAULT_TLS, 0, "%s port %d: %s", url->host, url->port, why);
 }
 
 static void fail_connect(struct broker_error *error, int status, const struct url *url)
@@ -345,8 +340,8 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 		fail_tls(error, url);
 	else if (status == AMQP_STATUS_CONNECTION_CLOSED || status == AMQP_STATUS_SOCKET_ERROR)
 		fail(error, FAULT_PROTOCOL, 0,
-		    "%s port %d closed the connection during the AMQP handshake", url->host,
-		    url->port);
+		    "%s port %d closed the connection during the AMQP handshake%s", url->host,
+		    url->port, url->tls ? "" : " (if it speaks TLS, write amqps://)");
 	else
 		fail(error, FAULT_PROTOCOL, 0, "AMQP handshake with %s port %d: %s", url->host,
 		    url->port,

@@ -62,16 +62,25 @@ static const char *hint(void)
 	}
 }
 
-void tls_explain(const char *host, char *why, size_t why_size)
+static bool is_mere_end(void)
+{
+	unsigned long error = ERR_peek_error();
+	return error == 0 || (ERR_GET_LIB(error) == ERR_LIB_SSL &&
+				 ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING);
+}
+
+void tls_explain(int code, char *why, size_t why_size)
 {
 	if (refusal == X509_V_ERR_IP_ADDRESS_MISMATCH)
-		(void)snprintf(why, why_size,
-		    "the certificate is not for address %s: none of its IP entries is it", host);
+		(void)snprintf(why, why_size, "the certificate has no entry for this IP address");
 	else if (refusal != X509_V_OK)
-		(void)snprintf(why, why_size, "the certificate of %s is not trusted: %s", host,
+		(void)snprintf(why, why_size, "the certificate is not trusted: %s",
 		    X509_verify_cert_error_string(refusal));
+	else if (!is_mere_end())
+		(void)snprintf(why, why_size, "TLS handshake: %s%s", first_reason(), hint());
 	else
-		(void)snprintf(why, why_size, "%s%s", first_reason(), hint());
+		(void)snprintf(why, why_size, "TLS handshake: %s",
+		    code ? strerror(code) : "the other side closed the connection");
 }
 
 /* ---- files ---- */

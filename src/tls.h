@@ -26,9 +26,9 @@ bool tls_set_up(struct ssl_ctx_st *ctx, const struct conf_tls *conf, const char 
 /* True when the files of the configuration can be used: what start and reload ask beforehand. */
 bool tls_check(const struct conf_tls *conf, char *why, size_t why_size) MUST_CHECK;
 
-/* Around one handshake in the calling thread: forgets what was before, and says what went wrong; ""
- * when OpenSSL knows nothing. `host` stands in the words. */
+/* Around one handshake in the calling thread: forgets what was before, and says what went wrong;
+ * `code` is the errno of it, for what OpenSSL does not know. */
 void tls_begin(void);
-void tls_explain(const char *host, char *why, size_t why_size);
+void tls_explain(int code, char *why, size_t why_size);
 
 #endif

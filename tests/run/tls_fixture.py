@@ -69,8 +69,8 @@ class Authority:
         return pem, key
 
 
-class TlsNode(harness.Node):
-    """A node that speaks TLS on `tls_port`, with the certificate that show() chose last."""
+class Tls:
+    """What makes a node speak TLS on `tls_port`, with the certificate that show() chose last. Stands before its class."""
 
     def __init__(self):
         self.pki = tempfile.mkdtemp(prefix="warren-pki-")
@@ -109,6 +109,10 @@ class TlsNode(harness.Node):
 
     def tls_url(self, vhost, host="localhost", login=harness.canary.LOGIN):
         return f"amqps://{login}@{host}:{self.tls_port}/{vhost}"
+
+
+class TlsNode(Tls, harness.Node):
+    pass
 
 
 class StandIn:
