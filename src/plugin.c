@@ -86,10 +86,18 @@ static void list_name(char *list, size_t size, const char *name)
 
 /* ---- The file ---- */
 
-static bool check_owner(const struct opening *o, const char *path, int fd)
+static bool complain_of_errno(const struct opening *o)
+{
+	o->errors->refused |= errno == EACCES;
+	return complain(o, 0, "%s", strerror(errno));
+}
+
+/* By the name that the configuration gives: links on the way count, too. */
+static bool check_owner(const struct opening *o, int fd)
 {
 	char why[WHY_MAX];
-	if (o->trust != PLUGINS_OF_CONF || conf_check_path(path, fd, false, why, sizeof(why)))
+	if (o->trust != PLUGINS_OF_CONF ||
+	    conf_check_path(o->wanted->file, fd, false, why, sizeof(why)))
 		return true;
 	o->errors->refused = true;
 	return complain(o, 0, "%s", why);
@@ -107,8 +115,8 @@ static bool check_file(struct opening *o, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return complain(o, 0, "%s", strerror(errno));
-	bool good = check_owner(o, path, fd) && check_symbol(o, fd);
+		return complain_of_errno(o);
+	bool good = check_owner(o, fd) && check_symbol(o, fd);
 	close(fd);
 	return good;
 }
@@ -117,7 +125,7 @@ static const struct warren_plugin *open_file(struct opening *o)
 {
 	char path[PATH_MAX];
 	if (!realpath(o->wanted->file, path)) {
-		complain(o, 0, "%s", strerror(errno));
+		complain_of_errno(o);
 		return NULL;
 	}
 	if (!check_file(o, path))
