@@ -331,7 +331,7 @@ class FaultTest(WarrendTest):
         Says how long it took. `since` is a mark of the log from before the fault."""
         queues = queues or [queue["name"] for queue in daemon.queues]
         workers = workers or self.processes_of_daemon
-        lines = [daemon.wait_for("queue.consuming", workers, since, queue=name) for name in queues]
+        lines = [daemon.wait_for("queue.consuming", workers, since, name=name) for name in queues]
         took = max(stamp(line) for line in lines) - cleared
         self.report["recovery"] = round(max(took, self.report["recovery"] or 0), 2)
         self.assertLessEqual(took, within * SLOWER, "seconds until all consumers were back")
