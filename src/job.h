@@ -87,6 +87,13 @@ struct warren_job *job_create(const struct warren_api *api, const struct conf_qu
 void job_destroy(struct warren_job *job);
 
 /*
+ * The x-warren headers of a message are believed only when it came back through the queue's own
+ * return queue, which the broker notes in x-death; whoever can write that can publish into our
+ * queues anyway, and gains no more than attempts that count as used.
+ */
+bool job_came_back(const struct warren_job *job);
+
+/*
  * Reads attempt, first exchange and routing key, first-at and expiry from the x-warren headers
  * where `trusted` (the message came through a return queue of ours), otherwise from the message
  * itself: attempt 1, its own exchange and key, now, `expiration`. A forged or absurd number never

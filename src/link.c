@@ -698,7 +698,8 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe. */
+ * rejected, given that the notice about it is safe. What comes for the first time is another one:
+ * the wire may have spoilt it. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;
@@ -707,7 +708,7 @@ static void on_dying(void *owner, struct broker *broker)
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
 	struct source *source = link->lanes[number].source;
-	if (!source->notice_sent) {
+	if (!source->notice_sent || !why->redelivered) {
 		source->wants_notice = true;
 		return;
 	}

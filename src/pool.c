@@ -13,7 +13,6 @@
 
 #include "clock.h"
 #include "host.h"
-#include "ladder.h"
 #include "settle.h"
 
 enum { UNSTORED_WAIT_S = 5 };
@@ -46,24 +45,6 @@ struct pool {
 };
 
 /* ---- before the task ---- */
-
-/*
- * The x-warren headers of a message are believed only when it came back through the queue's own
- * return queue, which the broker notes in x-death; whoever can write that can publish into our
- * queues anyway, and gains no more than attempts that count as used.
- */
-static bool came_back(const struct warren_job *job)
-{
-	const struct value *deaths = table_get(&job->msg.props.headers, "x-death");
-	struct bytes queue;
-	char name[256];
-	if (!deaths || deaths->kind != VALUE_ARRAY || deaths->array.n == 0 ||
-	    deaths->array.items[0].kind != VALUE_TABLE ||
-	    !table_get_bytes(&deaths->array.items[0].table, "queue", &queue))
-		return false;
-	(void)snprintf(name, sizeof(name), "%s" LADDER_RETURN_SUFFIX, job->queue->name);
-	return bytes_is(queue, name);
-}
 
 PRINTF_LIKE(3, 4)
 static enum outcome not_run(struct warren_job *job, enum outcome outcome, const char *fmt, ...)
@@ -151,7 +132,7 @@ static enum outcome run(struct pool_thread *t, struct warren_job *job)
 	enum outcome outcome;
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
-	job_read_headers(job, came_back(job), clock_wall_ms());
+	job_read_headers(job, job_came_back(job), clock_wall_ms());
 	if (!may_run(t, job, &outcome))
 		return outcome;
 
