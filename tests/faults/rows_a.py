@@ -212,7 +212,7 @@ class Outages(FaultTest):
         Lost 0; at most one run per channel again."""
         self.processes_of_daemon = 2
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         self.load(commands=lambda n: "busy 100;" + ("reply yes", "until 2 once more", "dead no")[n % 3], rate=40,
                   reply_to="answers")
         self.under_way(daemon)
@@ -350,8 +350,7 @@ class Results(FaultTest):
         `publish.failed reason=nacked`; tried again with growing pauses, while the original is not acked; no task runs
         again, each reply is there once."""
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={
-            "x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"})
+        self.answers_queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
         self.put("answers", *["in the way"] * 1)
         wait_until(self.is_full, "the queue rejects")
         since = daemon.mark_log()
@@ -392,7 +391,7 @@ class Alarms(FaultTest):
         `broker.blocked`, `broker.unblocked`; acks still flow, so jobs without replies are done meanwhile; a thread with a
         reply waits and takes no other job; no run again, each reply once."""
         daemon = self.begin()
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         replying = self.give("work", 2, f"wait {daemon.path('go')};reply yes", reply_to="answers")
         plain = self.give("work", 100, f"wait {daemon.path('go')};busy 20")
         for name in replying:
@@ -428,7 +427,7 @@ class Alarms(FaultTest):
         The drain limit is honoured, what was not confirmed is given back, exit 75. After the alarm another daemon does all
         of it; at most one run per channel again."""
         daemon = self.begin(workers={"drain_limit": "4s"})
-        self.channel.queue_declare("answers", durable=True, arguments={"x-queue-type": "quorum"})
+        self.answers_queue()
         jobs = self.give("work", 3 * self.threads, f"wait {daemon.path('go')};reply yes", reply_to="answers")
         daemon.patiently(lambda: len(daemon.ledger("start")) - len(daemon.ledger("end")) >= self.threads, "all threads run")
         end = self.alarm("set_disk_free_limit", ["1000GB"], ["50MB"])

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "copy.h"
+#include "identity.h"
 #include "wire.h"
 
 #define NOW_MS INT64_C(1700000000000)
@@ -33,10 +34,18 @@ static struct bytes text_header(const struct outgoing *out, const char *key)
 	return text;
 }
 
-/* A copy that came back through a queue of ours says what the job knew. */
+static bool lost_headers(const struct outgoing *out)
+{
+	static const char words[] = "original headers are missing";
+	struct bytes reason = text_header(out, "x-warren-reason");
+	return reason.len >= strlen(words) && memcmp(reason.data, words, strlen(words)) == 0;
+}
+
+/* A copy that came back through a queue of ours says what the job knew, and is known as the same message. */
 static void check_came_back(const struct warren_job *job, const struct outgoing *out, int attempt)
 {
 	struct warren_job *next = job_create(NULL, &queue);
+	uint8_t before[IDENTITY_LEN], after[IDENTITY_LEN];
 	CHECK(next);
 	next->msg.props = out->props;
 	job_read_headers(next, true, NOW_MS + 5);
@@ -44,6 +53,13 @@ static void check_came_back(const struct warren_job *job, const struct outgoing 
 	CHECK(bytes_equal(next->first_exchange, job->first_exchange));
 	CHECK(bytes_equal(next->first_routing_key, job->first_routing_key));
 	CHECK(next->first_at_ms == job->first_at_ms && next->expires_at_ms == job->expires_at_ms);
+	CHECK(job_carried_crashes(next) >= 0);
+	next->msg.body = job->msg.body;
+	identity_of(job, before);
+	identity_of(next, after);
+	bool kept = job->msg.flaw == MSG_SOUND && !lost_headers(out);
+	CHECK(!kept || memcmp(before, after, sizeof(before)) == 0);
+	next->msg.body = (struct bytes){ NULL, 0 };
 	job_destroy(next);
 }
 
