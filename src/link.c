@@ -1094,7 +1094,8 @@ int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
 	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	int top = c->ladder_top;
+	/* Still being built: what there is so far is not what it will reach. */
+	int top = c->ladder_top >= rung || c->ladder_done ? c->ladder_top : -1;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
 	return top;

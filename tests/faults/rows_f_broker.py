@@ -63,7 +63,7 @@ class PlaceTest(FaultTest):
         self.place.turn_to(None)
         # An attempt that the script still has runs into its time limit first.
         self.recovered(daemon, since, cleared, RECONNECT_MAX + CONNECT_TIMEOUT + BACK)
-        self.assertEqual(len(daemon.events("worker.started")), self.processes_of_daemon)
+        self.assertEqual(len(daemon.events("worker.started", worker=0)), 1)
         self.refuse(daemon, "worker.exited")
 
 
@@ -99,9 +99,9 @@ class Attacker(FakeBroker):
         self.attacks, self.done = list(attacks), 0
         self.attacked = set()
 
-    def on_basic_consume(self, client, channel, *arguments):
-        super().on_basic_consume(client, channel, *arguments)
-        if client not in self.attacked:
+    def on_basic_consume(self, client, channel, number, queue, *arguments):
+        super().on_basic_consume(client, channel, number, queue, *arguments)
+        if queue == "work" and client not in self.attacked:
             self.attacked.add(client)
             attack = self.attacks[min(self.done, len(self.attacks) - 1)]
             self.done += 1
@@ -213,8 +213,10 @@ class Odd(FakeBroker):
         super().__init__()
         self.pending = []
 
-    def on_basic_consume(self, client, channel, *arguments):
-        super().on_basic_consume(client, channel, *arguments)
+    def on_basic_consume(self, client, channel, number, queue, *arguments):
+        super().on_basic_consume(client, channel, number, queue, *arguments)
+        if queue != "work":
+            return
         self.pending.append(channel)
         if len(self.pending) == 2:
             self.interleave(client, *self.pending)
@@ -264,7 +266,7 @@ class Hostile(PlaceTest):
     @staticmethod
     def nth_loss(daemon, since, number):
         """The losses of the work connection in their order; the first is when the real broker went away."""
-        return daemon.wait_for("conn.lost", number + 2, since, conn="work")
+        return daemon.wait_for("conn.lost", number + 2, since, conn="work", role="worker 0")
 
 
 class Bounds(FakeBroker):
@@ -312,9 +314,9 @@ class Frames(PlaceTest):
 
         def look():
             refused = daemon.events("conn.retry", since, conn="work", reason="protocol")
-            return refused or script.count("basic.consume") == self.threads
+            return refused or script.consumers("work") and len(script.consumers("work")) == self.threads
         daemon.patiently(look, f"frame_max {frame_max} is refused or works", 20)
-        if script.count("basic.consume") < self.threads:
+        if not script.consumers("work"):
             self.assertLess(frame_max, 4096)
             self.assertGreater(frame_max, 0)
             self.seen(f"frame_max {frame_max}: refused")
