@@ -1069,8 +1069,7 @@ static void read_basic_method(
 	}
 	case AMQP_BASIC_ACK_METHOD: {
 		const amqp_basic_ack_t *m = method->decoded;
-		read_confirm(
-		    broker, ch, EV_CONFIRMED, m->delivery_tag, m->multiple != 0, event);
+		read_confirm(broker, ch, EV_CONFIRMED, m->delivery_tag, m->multiple != 0, event);
 		break;
 	}
 	case AMQP_BASIC_NACK_METHOD: {
@@ -1393,8 +1392,8 @@ bool broker_consume(struct broker *broker, unsigned channel, const struct consum
 		.exclusive = consume->exclusive,
 		.arguments = { consume->priority ? 1 : 0, &priority } };
 	if (is_open(broker, channel))
-		copy_text(find_channel(broker, channel)->consumer, BROKER_NAME_MAX + 1,
-		    m.consumer_tag);
+		copy_text(
+		    find_channel(broker, channel)->consumer, BROKER_NAME_MAX + 1, m.consumer_tag);
 	return ask(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m, EV_CONSUMING);
 }
 

@@ -324,7 +324,9 @@ class Numbers(PublisherTest):
         self.seen(f"the longest delay: {line['delay']}")
         wait_until(lambda: len(daemon.events("job.done")) >= 12 + 5, "all others are done")
         self.assertFalse([entry for entry in daemon.ledger("start", "never") if entry.attempt > 1])
-        self.confirmed.pop("never")
+        self.confirmed.pop("never")  # it waits where it should
+        wait_until(lambda: self.ready("warren.v1.delay.27") == 1, "it waits on the highest rung", 20)
+        self.channel.queue_delete("warren.v1.delay.27")
         self.same_worker(daemon)
         self.finish(daemon)
 

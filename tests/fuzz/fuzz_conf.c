@@ -1,4 +1,5 @@
-/* Configurations: each is refused with lines that are safe to print, or works as far as the broker's topology. */
+/* Configurations: each is refused with lines that are safe to print, or works as far as the
+ * broker's topology. */
 #include <stdlib.h>
 #include <string.h>
 

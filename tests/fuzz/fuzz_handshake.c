@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(shutdown(peer, SHUT_WR) == 0);
 	if (wire_log_in(broker)) {
 		struct event event;
-		CHECK(is_safe_text(bytes_of(broker_product(broker)), "") || broker_product(broker)[0]);
+		CHECK(is_safe_text(bytes_of(broker_product(broker)), "") ||
+		      broker_product(broker)[0]);
 		CHECK(broker_version(broker) >= 0 && broker_version(broker) < 10000);
 		CHECK(broker_channel_max(broker) >= 1 && broker_channel_max(broker) <= 65535);
 		do {

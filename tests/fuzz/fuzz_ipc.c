@@ -1,5 +1,5 @@
-/* Messages between supervisor and worker: any datagram is a message that makes sense, or refused. The control protocol
- * of the operator's socket is another one. */
+/* Messages between supervisor and worker: any datagram is a message that makes sense, or refused.
+ * The control protocol of the operator's socket is another one. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

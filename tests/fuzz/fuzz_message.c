@@ -1,5 +1,5 @@
-/* Everything that is read from a message: headers, attempts, expiry, origin; then the copies of it that warren
- * publishes, which must hold the same when they come back. */
+/* Everything that is read from a message: headers, attempts, expiry, origin; then the copies of it
+ * that warren publishes, which must hold the same when they come back. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +41,8 @@ static bool lost_headers(const struct outgoing *out)
 	return reason.len >= strlen(words) && memcmp(reason.data, words, strlen(words)) == 0;
 }
 
-/* A copy that came back through a queue of ours says what the job knew, and is known as the same message. */
+/* A copy that came back through a queue of ours says what the job knew, and is known as the same
+ * message. */
 static void check_came_back(const struct warren_job *job, const struct outgoing *out, int attempt)
 {
 	struct warren_job *next = job_create(NULL, &queue);

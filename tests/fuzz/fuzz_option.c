@@ -1,4 +1,5 @@
-/* Options of a plugin: the plugin's own table, then a value from a configuration or a command line. */
+/* Options of a plugin: the plugin's own table, then a value from a configuration or a command line.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +83,8 @@ static void read_values(struct arena *arena, const struct warren_option *option,
 		check_option(option, &out);
 	while (feed->left > 0) {
 		struct value items[8], given = make_value(feed, items);
-		enum option_source source = feed_byte(feed) & 1 ? OPTION_FROM_TEXT : OPTION_FROM_CONF;
+		enum option_source source =
+		    feed_byte(feed) & 1 ? OPTION_FROM_TEXT : OPTION_FROM_CONF;
 		why[0] = '\0';
 		if (option_read(arena, option, source, &given, &out, why, sizeof(why)))
 			check_option(option, &out);

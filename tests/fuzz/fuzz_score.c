@@ -1,4 +1,5 @@
-/* The scoreboard as a worker may leave it: torn in the middle of a write, or scribbled over by a plugin. */
+/* The scoreboard as a worker may leave it: torn in the middle of a write, or scribbled over by a
+ * plugin. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ static void read_row(const struct score_row *row)
 	check_text(job.queue, sizeof(job.queue));
 	check_text(job.task, sizeof(job.task));
 	check_text(job.message_id, sizeof(job.message_id));
-	CHECK(job.attempt >= 0 && job.redelivered <= 1 && job.started_ns >= 0 && job.deadline_ns >= 0);
+	CHECK(job.attempt >= 0 && job.redelivered <= 1 && job.started_ns >= 0 &&
+	      job.deadline_ns >= 0);
 }
 
 static void read_all(struct score *score)
@@ -49,7 +51,8 @@ static void take_over(struct score *score)
 		struct score_row *row = score_row(score, w, 0);
 		CHECK(!score_read_job(row, &back) && score_finished(score, w) == 0);
 		score_begin(row, &job);
-		CHECK(score_read_job(row, &back) && strcmp(back.id, job.id) == 0 && back.attempt == 1);
+		CHECK(score_read_job(row, &back) && strcmp(back.id, job.id) == 0 &&
+		      back.attempt == 1);
 	}
 }
 

@@ -1,4 +1,5 @@
-/* A message in words, for people and as JSON: no line of it passes for another, nothing drives a terminal. */
+/* A message in words, for people and as JSON: no line of it passes for another, nothing drives a
+ * terminal. */
 #include "show.h"
 
 #include <stdlib.h>
@@ -6,11 +7,12 @@
 
 #include "wire.h"
 
-/* The lines of a block in their order; a header may stand any number of times, and so may a line of the body. */
+/* The lines of a block in their order; a header may stand any number of times, and so may a line of
+ * the body. */
 static const char *const lines[] = { "queue: ", "exchange: ", "routing_key: ", "redelivered: ",
 	"content_type: ", "content_encoding: ", "delivery_mode: ", "priority: ", "correlation_id: ",
-	"reply_to: ", "expiration: ", "message_id: ", "timestamp: ", "type: ", "user_id: ", "app_id: ",
-	"cluster_id: ", "header ", "flaw: ", "body: ", "  " };
+	"reply_to: ", "expiration: ", "message_id: ", "timestamp: ", "type: ", "user_id: ",
+	"app_id: ", "cluster_id: ", "header ", "flaw: ", "body: ", "  " };
 
 static bool begins(struct bytes line, const char *with)
 {

@@ -65,7 +65,8 @@ static void check_escape(struct bytes in, size_t room)
 	static char out[OUT_MAX], back[OUT_MAX];
 	size_t len = text_escape(in, out, OUT_MAX);
 	CHECK(len == strlen(out) && is_safe_text((struct bytes){ out, len }, ""));
-	CHECK(undo(out, len, back) == in.len && (in.len == 0 || memcmp(back, in.data, in.len) == 0));
+	CHECK(
+	    undo(out, len, back) == in.len && (in.len == 0 || memcmp(back, in.data, in.len) == 0));
 
 	char *small = xcalloc(1, room);
 	size_t cut = text_escape(in, small, room);
@@ -131,7 +132,8 @@ static void check_match(const char *pattern, struct bytes name)
 static void check_ladder(int64_t delay_ns, const char *name)
 {
 	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE];
-	int64_t longest = (INT64_C(1) << LADDER_RUNGS) - 1, seconds = ladder_round(delay_ns), bits = 0;
+	int64_t longest = (INT64_C(1) << LADDER_RUNGS) - 1, seconds = ladder_round(delay_ns),
+		bits = 0;
 	if (delay_ns <= 0)
 		CHECK(seconds == 0);
 	else if (delay_ns <= longest * NS_PER_S)

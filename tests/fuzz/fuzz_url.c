@@ -28,8 +28,8 @@ static bool holds(const char *text, const char *what)
 	return strstr(text, what) != NULL;
 }
 
-/* A password that stands nowhere else in the URL stands in nothing that is said about it. No letter of it
- * could be part of a percent code. */
+/* A password that stands nowhere else in the URL stands in nothing that is said about it. No letter
+ * of it could be part of a percent code. */
 static void check_secret(const char *text, bool parsed, const struct url *url, const char *why)
 {
 	static const char secret[] = "xyzzy7";

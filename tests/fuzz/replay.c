@@ -1,4 +1,5 @@
-/* Runs a fuzz target on saved inputs, files or folders of them, each in memory of its exact size. */
+/* Runs a fuzz target on saved inputs, files or folders of them, each in memory of its exact size.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -165,8 +165,7 @@ static bool decode_and_take(struct bytes header, struct arena *arena, struct msg
 	amqp_pool_t pool;
 	void *decoded;
 	init_amqp_pool(&pool, POOL_PAGE);
-	int status =
-	    amqp_decode_properties(AMQP_BASIC_CLASS, &pool, to_amqp(header), &decoded);
+	int status = amqp_decode_properties(AMQP_BASIC_CLASS, &pool, to_amqp(header), &decoded);
 	if (status >= 0)
 		CHECK(take_properties(arena, decoded, msg));
 	empty_amqp_pool(&pool);
@@ -345,7 +344,9 @@ void wire_channels(struct broker *broker, unsigned states)
 bool wire_log_in(struct broker *broker)
 {
 	static char word[] = "guest", vhost[] = "/", host[] = "localhost";
-	const struct url url = { .host = host, .port = 5672, .user = word, .password = word, .vhost = vhost };
+	const struct url url = {
+		.host = host, .port = 5672, .user = word, .password = word, .vhost = vhost
+	};
 	const struct conf_broker conf = { .heartbeat_ns = 10 * NS_PER_S };
 	struct broker_error error = { 0 };
 	bool in = log_in(broker, &conf, &url, "fuzz", clock_mono_ns() + NS_PER_S, &error);
@@ -355,18 +356,39 @@ bool wire_log_in(struct broker *broker)
 
 /* ---- what a broker sends ---- */
 
-/* Methods that a client may be sent, with the layout of their arguments: b h l q for numbers of 1, 2, 4, 8 bytes, s short
- * strings, S long ones, t a table. */
+/* Methods that a client may be sent, with the layout of their arguments: b h l q for numbers of 1,
+ * 2, 4, 8 bytes, s short strings, S long ones, t a table. */
 static const struct {
 	uint16_t class, method;
 	const char *layout;
 } methods[] = {
-	{ 10, 10, "bbtSS" }, { 10, 20, "S" }, { 10, 30, "hlh" }, { 10, 41, "s" }, { 10, 50, "hshh" },
-	{ 10, 51, "" }, { 10, 60, "s" }, { 10, 61, "" }, { 20, 11, "S" }, { 20, 20, "b" },
-	{ 20, 40, "hshh" }, { 20, 41, "" }, { 40, 11, "" }, { 40, 31, "" }, { 50, 11, "sll" },
-	{ 50, 21, "" }, { 60, 11, "" }, { 60, 21, "s" }, { 60, 30, "sb" }, { 60, 31, "s" },
-	{ 60, 50, "hsss" }, { 60, 60, "sqbss" }, { 60, 71, "qbssl" }, { 60, 72, "s" },
-	{ 60, 80, "qb" }, { 60, 120, "qb" }, { 85, 11, "" },
+	{ 10, 10, "bbtSS" },
+	{ 10, 20, "S" },
+	{ 10, 30, "hlh" },
+	{ 10, 41, "s" },
+	{ 10, 50, "hshh" },
+	{ 10, 51, "" },
+	{ 10, 60, "s" },
+	{ 10, 61, "" },
+	{ 20, 11, "S" },
+	{ 20, 20, "b" },
+	{ 20, 40, "hshh" },
+	{ 20, 41, "" },
+	{ 40, 11, "" },
+	{ 40, 31, "" },
+	{ 50, 11, "sll" },
+	{ 50, 21, "" },
+	{ 60, 11, "" },
+	{ 60, 21, "s" },
+	{ 60, 30, "sb" },
+	{ 60, 31, "s" },
+	{ 60, 50, "hsss" },
+	{ 60, 60, "sqbss" },
+	{ 60, 71, "qbssl" },
+	{ 60, 72, "s" },
+	{ 60, 80, "qb" },
+	{ 60, 120, "qb" },
+	{ 85, 11, "" },
 };
 
 static void put_method(struct wire *w, struct feed *feed)

@@ -1,4 +1,5 @@
-/* Messages as they come over the wire, through the AMQP library's own decoder and our own readers. */
+/* Messages as they come over the wire, through the AMQP library's own decoder and our own readers.
+ */
 #ifndef WARREN_FUZZ_WIRE_H
 #define WARREN_FUZZ_WIRE_H
 
@@ -22,15 +23,16 @@ struct broker; /* broker.h */
 /* A connection that is up, its other end in `peer`, with a limit of 64 KiB for bodies in memory. */
 struct broker *wire_broker(int *peer, int frame_max);
 
-/* Two bits each of `states` say how channels 1 to 4 stand: free, opening, open (and consuming), closing. */
+/* Two bits each of `states` say how channels 1 to 4 stand: free, opening, open (and consuming),
+ * closing. */
 void wire_channels(struct broker *broker, unsigned states);
 
 /* One step of logging in on `broker`, whose answers the peer has sent already. */
 bool wire_log_in(struct broker *broker);
 
 /*
- * The next piece of what a broker sends: either bytes as they stand, or one frame whose head and end are right, by the
- * input's choices. Returns its length, 0 at the end of the input.
+ * The next piece of what a broker sends: either bytes as they stand, or one frame whose head and
+ * end are right, by the input's choices. Returns its length, 0 at the end of the input.
  */
 size_t wire_frame(struct feed *feed, uint8_t *room, size_t size);
 
