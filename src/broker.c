@@ -37,6 +37,7 @@
 
 enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
+	FRAME_MIN = 4096,   /* the protocol's */
 	FRAME_OVERHEAD = 8,
 	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
@@ -71,6 +72,9 @@ struct assembly {
 
 struct channel {
 	enum channel_state state;
+	uint16_t awaited[EV_PURGED + 1];    /* answers of each kind that were asked for */
+	uint64_t published;                 /* since confirms are numbered */
+	char consumer[BROKER_NAME_MAX + 1]; /* tag of the one consumer, "" none */
 	struct assembly assembly;
 };
 
@@ -151,6 +155,14 @@ static void copy_text(char *out, size_t size, amqp_bytes_t text)
 	if (len)
 		memcpy(out, text.bytes, len);
 	out[len] = '\0';
+}
+
+/* What the broker says of a close; it may say nothing. */
+static void copy_reason(char *out, size_t size, amqp_bytes_t text)
+{
+	copy_text(out, size, text);
+	if (!out[0])
+		(void)snprintf(out, size, "the broker gave no reason");
 }
 
 PRINTF_LIKE(4, 5)
@@ -362,7 +374,7 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 	    reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
 		amqp_connection_close_t *close = reply.reply.decoded;
 		char text[160];
-		copy_text(text, sizeof(text), close->reply_text);
+		copy_reason(text, sizeof(text), close->reply_text);
 		enum broker_fault fault = FAULT_CLOSED;
 		if (close->reply_code == AMQP_ACCESS_REFUSED)
 			fault = FAULT_AUTH;
@@ -466,6 +478,20 @@ static void read_product(struct broker *broker)
 		broker->version = major * 100 + minor;
 }
 
+/* What the server wants of this connection. */
+static bool read_terms(struct broker *broker, struct broker_error *error)
+{
+	/* 0 = no limit of the server's; channel numbers are 16 bits wide. */
+	int max = amqp_get_channel_max(broker->amqp), frame_max = amqp_get_frame_max(broker->amqp);
+	broker->channel_max = max > 0 && max < UINT16_MAX ? (unsigned)max : UINT16_MAX;
+	read_product(broker);
+	if (frame_max >= FRAME_MIN && frame_max <= FRAME_MAX)
+		return true;
+	fail(error, FAULT_PROTOCOL, 0, "the broker wants frames of %d bytes; AMQP's least is %d",
+	    frame_max, FRAME_MIN);
+	return false;
+}
+
 static struct broker *broker_create(int64_t max_message, struct broker_error *error)
 {
 	struct broker *broker = calloc(1, sizeof(*broker));
@@ -496,15 +522,11 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 
 	int64_t deadline = clock_mono_ns() + conf->connect_timeout_ns;
 	if (!open_socket(broker, conf, url, deadline, error) ||
-	    !log_in(broker, conf, url, name, deadline, error)) {
+	    !log_in(broker, conf, url, name, deadline, error) || !read_terms(broker, error)) {
 		broker->lost = true;
 		broker_destroy(broker, 0);
 		return NULL;
 	}
-	/* 0 = no limit of the server's; channel numbers are 16 bits wide. */
-	int max = amqp_get_channel_max(broker->amqp);
-	broker->channel_max = max > 0 ? (unsigned)max : UINT16_MAX;
-	read_product(broker);
 	/* Bytes that nobody acknowledges end the connection as soon as silence would. */
 	unsigned ms = (unsigned)(2 * broker_heartbeat_ns(broker) / NS_PER_MS);
 	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
@@ -930,7 +952,40 @@ static struct channel *find_channel(struct broker *broker, unsigned number)
 static void free_channel(struct channel *ch)
 {
 	assembly_reset(&ch->assembly);
-	ch->state = CHANNEL_FREE;
+	*ch = (struct channel){ .state = CHANNEL_FREE, .assembly = ch->assembly };
+}
+
+/* True for an answer that was asked for; one that was not would lead those astray who wait for
+ * others. */
+static bool was_asked(struct broker *broker, struct channel *ch, enum event_kind kind)
+{
+	if (ch->awaited[kind] == 0) {
+		lose(broker, FAULT_PROTOCOL, 0, "an answer came that nobody had asked for");
+		return false;
+	}
+	ch->awaited[kind]--;
+	return true;
+}
+
+static bool is_consumer(struct broker *broker, const struct channel *ch, amqp_bytes_t tag)
+{
+	if (ch->consumer[0] && bytes_is(from_amqp(tag), ch->consumer))
+		return true;
+	lose(broker, FAULT_PROTOCOL, 0, "a delivery came for a consumer that is not ours");
+	return false;
+}
+
+/* A confirm, of either kind. */
+static void read_confirm(struct broker *broker, const struct channel *ch, enum event_kind kind,
+    uint64_t tag, bool multiple, struct event *event)
+{
+	if (tag > ch->published) {
+		lose(broker, FAULT_PROTOCOL, 0, "a confirm came for what was never published");
+		return;
+	}
+	event->kind = kind;
+	event->tag = tag;
+	event->multiple = multiple;
 }
 
 /* Answered at once: unanswered, the broker repeats it and goes on counting. */
@@ -952,7 +1007,7 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	free_channel(ch);
 	event->kind = EV_CLOSED_BY_BROKER;
 	event->code = close->reply_code;
-	copy_text(event->text, sizeof(event->text), close->reply_text);
+	copy_reason(event->text, sizeof(event->text), close->reply_text);
 }
 
 /* For what RabbitMQ says at length, but without a word of what to do here. */
@@ -971,7 +1026,7 @@ static void read_connection_method(
 		const amqp_connection_close_t *close = method->decoded;
 		amqp_connection_close_ok_t ok = { 0 };
 		char text[BROKER_TEXT_MAX];
-		copy_text(text, sizeof(text), close->reply_text);
+		copy_reason(text, sizeof(text), close->reply_text);
 		(void)amqp_send_method(broker->amqp, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
 		lose(broker, FAULT_CLOSED, close->reply_code, remedy(text));
 	} else if (method->id == AMQP_CONNECTION_CLOSE_OK_METHOD) {
@@ -992,7 +1047,8 @@ static void read_basic_method(
 	switch (method->id) {
 	case AMQP_BASIC_DELIVER_METHOD: {
 		const amqp_basic_deliver_t *m = method->decoded;
-		if (start_message(broker, ch, EV_DELIVERY, m->exchange, m->routing_key)) {
+		if (is_consumer(broker, ch, m->consumer_tag) &&
+		    start_message(broker, ch, EV_DELIVERY, m->exchange, m->routing_key)) {
 			a->tag = m->delivery_tag;
 			a->msg.redelivered = m->redelivered != 0;
 		}
@@ -1000,7 +1056,8 @@ static void read_basic_method(
 	}
 	case AMQP_BASIC_GET_OK_METHOD: {
 		const amqp_basic_get_ok_t *m = method->decoded;
-		if (start_message(broker, ch, EV_GOT, m->exchange, m->routing_key)) {
+		if (was_asked(broker, ch, EV_GET_EMPTY) &&
+		    start_message(broker, ch, EV_GOT, m->exchange, m->routing_key)) {
 			a->tag = m->delivery_tag;
 			a->messages = m->message_count;
 			a->msg.redelivered = m->redelivered != 0;
@@ -1017,22 +1074,18 @@ static void read_basic_method(
 	}
 	case AMQP_BASIC_ACK_METHOD: {
 		const amqp_basic_ack_t *m = method->decoded;
-		event->kind = EV_CONFIRMED;
-		event->tag = m->delivery_tag;
-		event->multiple = m->multiple != 0;
+		read_confirm(broker, ch, EV_CONFIRMED, m->delivery_tag, m->multiple != 0, event);
 		break;
 	}
 	case AMQP_BASIC_NACK_METHOD: {
 		const amqp_basic_nack_t *m = method->decoded;
-		event->kind = EV_REFUSED;
-		event->tag = m->delivery_tag;
-		event->multiple = m->multiple != 0;
+		read_confirm(broker, ch, EV_REFUSED, m->delivery_tag, m->multiple != 0, event);
 		break;
 	}
 	case AMQP_BASIC_CONSUME_OK_METHOD: {
 		const amqp_basic_consume_ok_t *m = method->decoded;
-		event->kind = EV_CONSUMING;
 		copy_text(event->name, sizeof(event->name), m->consumer_tag);
+		memcpy(ch->consumer, event->name, sizeof(ch->consumer));
 		break;
 	}
 	case AMQP_BASIC_CANCEL_METHOD: {
@@ -1043,6 +1096,35 @@ static void read_basic_method(
 	}
 	default:
 		break;
+	}
+}
+
+/* What a method says when it answers one of ours. */
+static enum event_kind answer_of(amqp_method_number_t id)
+{
+	switch (id) {
+	case AMQP_BASIC_QOS_OK_METHOD:
+		return EV_QOS_OK;
+	case AMQP_BASIC_CONSUME_OK_METHOD:
+		return EV_CONSUMING;
+	case AMQP_BASIC_CANCEL_OK_METHOD:
+		return EV_CANCEL_OK;
+	case AMQP_BASIC_GET_EMPTY_METHOD:
+		return EV_GET_EMPTY;
+	case AMQP_CONFIRM_SELECT_OK_METHOD:
+		return EV_CONFIRMING;
+	case AMQP_EXCHANGE_DECLARE_OK_METHOD:
+		return EV_EXCHANGE_OK;
+	case AMQP_QUEUE_DECLARE_OK_METHOD:
+		return EV_QUEUE_OK;
+	case AMQP_QUEUE_BIND_OK_METHOD:
+	case AMQP_EXCHANGE_BIND_OK_METHOD:
+		return EV_BIND_OK;
+	case AMQP_CHANNEL_OPEN_OK_METHOD:
+	case AMQP_CHANNEL_CLOSE_OK_METHOD:
+		return EV_OPENED; /* none is awaited on a channel that is open */
+	default:
+		return EV_NONE;
 	}
 }
 
@@ -1058,7 +1140,7 @@ static void read_channel_method(
 		read_channel_close(broker, number, ch, method->decoded, event);
 		return;
 	}
-	if (method->id == AMQP_CHANNEL_CLOSE_OK_METHOD) {
+	if (method->id == AMQP_CHANNEL_CLOSE_OK_METHOD && ch->state == CHANNEL_CLOSING) {
 		free_channel(ch);
 		event->kind = EV_CLOSED;
 		return;
@@ -1071,29 +1153,13 @@ static void read_channel_method(
 	if (ch->state != CHANNEL_OPEN)
 		return; /* on its way out: void */
 
+	enum event_kind answer = answer_of(method->id);
+	if (answer != EV_NONE && !was_asked(broker, ch, answer))
+		return;
+	event->kind = answer;
 	switch (method->id) {
-	case AMQP_BASIC_QOS_OK_METHOD:
-		event->kind = EV_QOS_OK;
-		break;
-	case AMQP_BASIC_CANCEL_OK_METHOD:
-		event->kind = EV_CANCEL_OK;
-		break;
-	case AMQP_BASIC_GET_EMPTY_METHOD:
-		event->kind = EV_GET_EMPTY;
-		break;
-	case AMQP_CONFIRM_SELECT_OK_METHOD:
-		event->kind = EV_CONFIRMING;
-		break;
-	case AMQP_EXCHANGE_DECLARE_OK_METHOD:
-		event->kind = EV_EXCHANGE_OK;
-		break;
-	case AMQP_QUEUE_BIND_OK_METHOD:
-	case AMQP_EXCHANGE_BIND_OK_METHOD:
-		event->kind = EV_BIND_OK;
-		break;
 	case AMQP_QUEUE_DECLARE_OK_METHOD: {
 		const amqp_queue_declare_ok_t *m = method->decoded;
-		event->kind = EV_QUEUE_OK;
 		event->messages = m->message_count;
 		event->consumers = m->consumer_count;
 		copy_text(event->name, sizeof(event->name), m->queue);
@@ -1153,6 +1219,7 @@ static void blame_delivery(struct broker *broker, int status)
 		lose(broker, FAULT_UNREADABLE, 0, "the headers of a message cannot be read");
 		broker->error.channel = i + 1;
 		broker->error.tag = a->tag;
+		broker->error.redelivered = a->msg.redelivered;
 		return;
 	}
 }
@@ -1246,6 +1313,18 @@ static bool send_if_open(
 	return !is_open(broker, channel) || send_method(broker, channel, id, method);
 }
 
+/* A method that has one answer, an event of that kind. */
+static bool ask(struct broker *broker, unsigned channel, amqp_method_number_t id, void *method,
+    enum event_kind answer)
+{
+	if (broker->lost)
+		return false;
+	if (!is_open(broker, channel))
+		return true;
+	find_channel(broker, channel)->awaited[answer]++;
+	return send_method(broker, channel, id, method);
+}
+
 static bool grow_channels(struct broker *broker, unsigned channel)
 {
 	if (channel <= broker->n_channels)
@@ -1293,13 +1372,13 @@ bool broker_close_channel(struct broker *broker, unsigned channel)
 bool broker_qos(struct broker *broker, unsigned channel, unsigned prefetch)
 {
 	amqp_basic_qos_t m = { .prefetch_count = (uint16_t)prefetch };
-	return send_if_open(broker, channel, AMQP_BASIC_QOS_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_QOS_METHOD, &m, EV_QOS_OK);
 }
 
 bool broker_select(struct broker *broker, unsigned channel)
 {
 	amqp_confirm_select_t m = { 0 };
-	return send_if_open(broker, channel, AMQP_CONFIRM_SELECT_METHOD, &m);
+	return ask(broker, channel, AMQP_CONFIRM_SELECT_METHOD, &m, EV_CONFIRMING);
 }
 
 bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag)
@@ -1327,13 +1406,13 @@ bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 bool broker_cancel(struct broker *broker, unsigned channel, const char *consumer_tag)
 {
 	amqp_basic_cancel_t m = { .consumer_tag = str_to_amqp(consumer_tag) };
-	return send_if_open(broker, channel, AMQP_BASIC_CANCEL_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_CANCEL_METHOD, &m, EV_CANCEL_OK);
 }
 
 bool broker_get(struct broker *broker, unsigned channel, const char *queue)
 {
 	amqp_basic_get_t m = { .queue = str_to_amqp(queue) };
-	return send_if_open(broker, channel, AMQP_BASIC_GET_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_GET_METHOD, &m, EV_GET_EMPTY);
 }
 
 bool broker_consume(struct broker *broker, unsigned channel, const struct consume *consume)
@@ -1345,7 +1424,10 @@ bool broker_consume(struct broker *broker, unsigned channel, const struct consum
 		.no_ack = consume->no_ack,
 		.exclusive = consume->exclusive,
 		.arguments = { consume->priority ? 1 : 0, &priority } };
-	return send_if_open(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m);
+	if (is_open(broker, channel))
+		copy_text(
+		    find_channel(broker, channel)->consumer, BROKER_NAME_MAX + 1, m.consumer_tag);
+	return ask(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m, EV_CONSUMING);
 }
 
 bool broker_heartbeat(struct broker *broker)
@@ -1480,7 +1562,7 @@ bool broker_declare(struct broker *broker, unsigned channel, const struct step *
 			.auto_delete = step->auto_delete,
 			.internal = step->internal,
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_EXCHANGE_DECLARE_METHOD, &m);
+		return ask(broker, channel, AMQP_EXCHANGE_DECLARE_METHOD, &m, EV_EXCHANGE_OK);
 	}
 	case STEP_QUEUE: {
 		amqp_queue_declare_t m = { .queue = str_to_amqp(step->name),
@@ -1489,21 +1571,21 @@ bool broker_declare(struct broker *broker, unsigned channel, const struct step *
 			.exclusive = step->exclusive,
 			.auto_delete = step->auto_delete,
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_QUEUE_DECLARE_METHOD, &m);
+		return ask(broker, channel, AMQP_QUEUE_DECLARE_METHOD, &m, EV_QUEUE_OK);
 	}
 	case STEP_BIND: {
 		amqp_queue_bind_t m = { .queue = str_to_amqp(step->name),
 			.exchange = str_to_amqp(step->source),
 			.routing_key = str_to_amqp(step->key),
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_QUEUE_BIND_METHOD, &m);
+		return ask(broker, channel, AMQP_QUEUE_BIND_METHOD, &m, EV_BIND_OK);
 	}
 	case STEP_BIND_EXCHANGE: {
 		amqp_exchange_bind_t m = { .destination = str_to_amqp(step->name),
 			.source = str_to_amqp(step->source),
 			.routing_key = str_to_amqp(step->key),
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_EXCHANGE_BIND_METHOD, &m);
+		return ask(broker, channel, AMQP_EXCHANGE_BIND_METHOD, &m, EV_BIND_OK);
 	}
 	}
 	return false;
@@ -1520,18 +1602,44 @@ static bool too_long(struct bytes b, const char *what, char *why, size_t size)
 	return true;
 }
 
-static bool keys_fit(const struct table *table, int depth)
+static bool fields_can_go(const struct table *table, int depth);
+
+/* By the measure of take_value, so that what could be read can be sent again. */
+static bool value_can_go(const struct value *value, int depth)
 {
 	if (depth > MSG_DEPTH_MAX)
 		return false;
-	for (size_t i = 0; i < table->n; i++) {
-		const struct field *f = &table->fields[i];
-		if (f->key.len > BROKER_NAME_MAX)
+	if (value->kind == VALUE_TABLE)
+		return fields_can_go(&value->table, depth + 1);
+	for (size_t i = 0; value->kind == VALUE_ARRAY && i < value->array.n; i++)
+		if (!value_can_go(&value->array.items[i], depth + 1))
 			return false;
-		if (f->value.kind == VALUE_TABLE && !keys_fit(&f->value.table, depth + 1))
-			return false;
-	}
 	return true;
+}
+
+static bool fields_can_go(const struct table *table, int depth)
+{
+	for (size_t i = 0; i < table->n; i++)
+		if (table->fields[i].key.len > BROKER_NAME_MAX ||
+		    !value_can_go(&table->fields[i].value, depth))
+			return false;
+	return true;
+}
+
+/* Of the content header: class, weight, body size, flags, and what is present. */
+static size_t header_size(const struct props *props)
+{
+	size_t size = 2 + 2 + 8 + 2;
+	for (size_t i = 0; i < ARRAY_LEN(text_props); i++) {
+		struct bytes b;
+		memcpy(&b, (const char *)props + text_props[i].our_offset, sizeof(b));
+		if (props->present & text_props[i].ours)
+			size += 1 + b.len;
+	}
+	size += props->present & PROP_DELIVERY_MODE ? 1 : 0;
+	size += props->present & PROP_PRIORITY ? 1 : 0;
+	size += props->present & PROP_TIMESTAMP ? 8 : 0;
+	return size + (props->present & PROP_HEADERS ? copy_table_size(&props->headers) : 0);
 }
 
 /* A publish that fails half-way to be encoded poisons the connection, so all of it is checked
@@ -1554,9 +1662,9 @@ static bool can_encode(
 	}
 	if (!(out->props.present & PROP_HEADERS))
 		return true;
-	/* All properties stand in one frame: the text ones take 2,560 bytes at most. */
-	size_t room = (size_t)amqp_get_frame_max(broker->amqp) - 4096;
-	if (copy_table_size(&out->props.headers) > room || !keys_fit(&out->props.headers, 1)) {
+	/* All properties stand in one frame. */
+	size_t room = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;
+	if (header_size(&out->props) > room || !fields_can_go(&out->props.headers, 1)) {
 		if (why)
 			(void)snprintf(why, size,
 			    "headers are too large, too deep or have a key over 255 bytes");
@@ -1615,6 +1723,7 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 		to_amqp(message->routing_key), mandatory, 0, &props, to_amqp(message->body));
 	if (!sent(broker, status))
 		return SENT_LOST;
+	find_channel(broker, channel)->published++;
 	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence.
 	 */
 	size_t part = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;

@@ -763,7 +763,8 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe. */
+ * rejected, given that the notice about it is safe. What comes for the first time is another one:
+ * the wire may have spoilt it. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;
@@ -772,7 +773,7 @@ static void on_dying(void *owner, struct broker *broker)
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
 	struct source *source = link->lanes[number].source;
-	if (!source->notice_sent) {
+	if (!source->notice_sent || !why->redelivered) {
 		source->wants_notice = true;
 		return;
 	}
@@ -1128,7 +1129,8 @@ int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
 	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	int top = c->ladder_top;
+	/* Still being built: what there is so far is not what it will reach. */
+	int top = c->ladder_top >= rung || c->ladder_done ? c->ladder_top : -1;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
 	return top;
