@@ -126,11 +126,17 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	struct stat st;
 	if (fstat(fd, &st) != 0 || st.st_size > FILE_MAX) {
 		(void)snprintf(why, why_size, "%s is larger than %d MiB", path, FILE_MAX >> 20);
+		errno = EFBIG;
 		return NULL;
 	}
 	size_t room = (size_t)st.st_size;
-	char *text = xcalloc(room + 1, 1);
+	char *text = calloc(room + 1, 1);
 	*len = 0;
+	if (!text) {
+		(void)snprintf(why, why_size, "%s: out of memory", path);
+		errno = ENOMEM;
+		return NULL;
+	}
 	while (*len < room) {
 		ssize_t n = read(fd, text + *len, room - *len);
 		if (n < 0 && errno == EINTR)
@@ -147,7 +153,14 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	return text;
 }
 
-/* Opened, checked and read; NULL with why, and whether that is a matter of permissions. */
+/* What says nothing of the file, and passes. */
+static bool is_shortage(int why)
+{
+	return why == ENOMEM || why == EMFILE || why == ENFILE;
+}
+
+/* Opened, checked and read; NULL with why and errno, and whether that is a matter of permissions.
+ */
 static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
     size_t why_size, bool *refused)
 {
@@ -161,11 +174,14 @@ static char *read_checked(const char *path, bool secret, struct conf_file *file,
 	}
 	struct stat st = { 0 };
 	char *text = NULL;
+	errno = 0;
 	if (!conf_check_path(path, fd, secret, why, why_size) || fstat(fd, &st) != 0)
-		*refused = true;
+		*refused = !is_shortage(errno);
 	else
 		text = slurp(path, fd, &file->len, why, why_size);
+	int saved = errno;
 	(void)close(fd);
+	errno = saved;
 	file->mode = st.st_mode & 07777;
 	file->text = text;
 	return text;
@@ -176,10 +192,12 @@ bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors
 	char why[WHY_MAX];
 	bool refused;
 	if (!read_checked(path, false, file, why, sizeof(why), &refused)) {
+		int why_not = errno;
 		size_t len = strlen(path); /* which stands before each error anyway */
 		bool twice = strncmp(why, path, len) == 0 && why[len] == ':';
 		conf_errors_add(errors, path, 0, "%s", twice ? why + len + 2 : why);
 		errors->refused |= refused;
+		errors->shortage |= is_shortage(why_not);
 		return false;
 	}
 	const char *nul = memchr(file->text, '\0', file->len);
@@ -217,8 +235,8 @@ static char *read_secret(const char *path, char *why, size_t why_size, bool *ref
 	else if (line_len == 0)
 		(void)snprintf(
 		    why, why_size, "%s: the first line is empty, but should be the password", path);
-	else
-		password = memcpy(xcalloc(line_len + 1, 1), text, line_len);
+	else if (!(password = strndup(text, line_len)))
+		(void)snprintf(why, why_size, "%s: out of memory", path);
 	explicit_bzero(text, file.len);
 	free(text);
 	return password;

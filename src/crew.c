@@ -68,11 +68,16 @@ static uint32_t rows_needed(const struct conf *conf)
 struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 {
 	const struct conf *conf = snapshot->conf;
-	struct generation *g = xcalloc(1, sizeof(*g));
+	struct generation *g = calloc(1, sizeof(*g));
 
+	if (!g)
+		return NULL;
 	g->n_workers = (unsigned)conf->workers.processes;
-	g->score = score_create(g->n_workers, rows_needed(conf), &g->score_fd);
+	g->workers = calloc(g->n_workers, sizeof(*g->workers));
+	if (g->workers)
+		g->score = score_create(g->n_workers, rows_needed(conf), &g->score_fd);
 	if (!g->score) {
+		free(g->workers);
 		free(g);
 		return NULL;
 	}
@@ -80,7 +85,6 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	g->snapshot = *snapshot;
 	*snapshot = (struct snapshot){ .fd = -1 };
 	g->deadline_ns = clock_mono_ns() + conf->workers.start_limit_ns;
-	g->workers = xcalloc(g->n_workers, sizeof(*g->workers));
 	for (unsigned i = 0; i < g->n_workers; i++) {
 		struct worker *w = &g->workers[i];
 

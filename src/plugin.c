@@ -50,16 +50,12 @@ struct opening {
 /* Memory at start-up: a shortage ends the process, as in xcalloc. */
 static void *grab(struct plugins *plugins, size_t n, size_t size)
 {
-	void *memory = arena_zalloc(plugins->arena, n ? n : 1, size);
-	CHECK(memory);
-	return memory;
+	return or_die(arena_zalloc(plugins->arena, n ? n : 1, size));
 }
 
 static const char *grab_text(struct plugins *plugins, const char *text)
 {
-	const char *copy = arena_dup(plugins->arena, text, strlen(text));
-	CHECK(copy);
-	return copy;
+	return or_die(arena_dup(plugins->arena, text, strlen(text)));
 }
 
 /* Complains about a plugin, at the line that loads it or at `line`; false, so that it can be
@@ -270,9 +266,8 @@ static bool read_descriptor(struct opening *o, const struct warren_plugin *found
 		plugin->descriptor.version = "0";
 	if (!plugin->descriptor.summary)
 		plugin->descriptor.summary = "";
-	plugin->label = arena_printf(
-	    o->plugins->arena, "%s/%s", plugin->descriptor.name, plugin->descriptor.version);
-	CHECK(plugin->label);
+	plugin->label = or_die(arena_printf(
+	    o->plugins->arena, "%s/%s", plugin->descriptor.name, plugin->descriptor.version));
 	return read_tasks(o);
 }
 
@@ -366,8 +361,7 @@ struct plugins *plugins_open(
 {
 	struct plugins *plugins = xcalloc(1, sizeof(*plugins));
 	bool good = true;
-	plugins->arena = arena_create();
-	CHECK(plugins->arena);
+	plugins->arena = or_die(arena_create());
 	plugins->list = grab(plugins, conf->n_plugins, sizeof(*plugins->list));
 	for (size_t i = 0; i < conf->n_plugins; i++) {
 		struct plugin *plugin = &plugins->list[i];

@@ -342,12 +342,14 @@ static void init_thread(struct pool *pool, unsigned number)
 
 struct pool *pool_create(const struct pool_setup *setup)
 {
+	int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (ended_fd < 0)
+		return NULL;
 	struct pool *pool = xcalloc(1, sizeof(*pool));
 	pool->setup = *setup;
 	pool->n = setup->n_acked + setup->n_unacked;
 	pool->threads = xcalloc(pool->n, sizeof(*pool->threads));
-	pool->ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(pool->ended_fd >= 0);
+	pool->ended_fd = ended_fd;
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)
