@@ -38,6 +38,8 @@ def wait_until(condition, what, seconds=PATIENCE):
 class Broker:
     """A node in a folder of its own; ends with this process."""
 
+    vhosts_at_once = 10
+
     def __init__(self, folder=None):
         self.own = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="warren-broker-")
@@ -73,7 +75,7 @@ class Broker:
     def add_vhost(self):
         """A new vhost, of several that are made at once: a run of rabbitmqctl takes most of a second."""
         if not self.spare:
-            self.spare = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(10)]
+            self.spare = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(self.vhosts_at_once)]
             self.vhosts += len(self.spare)
             rights = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
             with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

@@ -118,12 +118,12 @@ class Lines:
         return self.items
 
 
-Entry = collections.namedtuple("Entry", "what pid thread attempt redelivered ms id")
+Entry = collections.namedtuple("Entry", "what pid thread attempt redelivered ms tid verdict id")
 
 
 def parse_entry(line):
-    what, pid, thread, attempt, redelivered, ms, name = line.split(" ", 6)
-    return Entry(what, int(pid), int(thread), int(attempt), redelivered == "1", int(ms), name)
+    what, pid, thread, attempt, redelivered, ms, tid, verdict, name = line.split(" ", 8)
+    return Entry(what, int(pid), int(thread), int(attempt), redelivered == "1", int(ms), int(tid), int(verdict), name)
 
 
 # ---- The daemon ----

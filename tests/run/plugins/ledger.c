@@ -4,7 +4,8 @@
  * A body is a list, parted by newlines or semicolons: the id of the job, then commands, carried out
  * in turn. A body without commands is done at once. A run writes its "start" line before the first
  * command and its "end" line before it returns, each with one write to a file opened with O_APPEND:
- * what a killed worker had begun stands there too.
+ * what a killed worker had begun stands there too. With the option `sync` a line is on the disk before
+ * the run goes on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 
 struct ledger {
 	int fd;
+	bool sync;
 };
 
 struct run {
@@ -46,13 +48,16 @@ static unsigned thread_of(const struct run *run)
 	return *(const unsigned *)warren_thread_state(run->job);
 }
 
+/* what, process, thread of warren's, attempt, redelivered, monotonic time, thread of the system's, verdict, id */
 static bool note(const struct run *run, const char *what)
 {
-	char line[512];
-	int len = snprintf(line, sizeof(line), "%s %d %u %d %d %lld %.200s\n", what, (int)getpid(),
-	    thread_of(run), warren_attempt(run->job), warren_redelivered(run->job),
-	    (long long)now_ms(), run->id);
-	return write(run->ledger->fd, line, (size_t)len) == len;
+	char line[600];
+	int len = snprintf(line, sizeof(line), "%s %d %u %d %d %lld %d %d %.200s\n", what,
+	    (int)getpid(), thread_of(run), warren_attempt(run->job), warren_redelivered(run->job),
+	    (long long)now_ms(), (int)gettid(), (int)run->verdict, run->id);
+	if (write(run->ledger->fd, line, (size_t)len) != len)
+		return false;
+	return !run->ledger->sync || fdatasync(run->ledger->fd) == 0;
 }
 
 /* ---- Commands ---- */
@@ -97,6 +102,21 @@ static void follow(struct run *run, const char *rest)
 {
 	struct warren_message message = {
 		.routing_key = rest,
+		.body = run->id,
+		.body_len = strlen(run->id),
+	};
+	warren_publish(run->job, &message);
+}
+
+/* "emit EXCHANGE KEY": a follow-up to an exchange, whose body is the id. */
+static void emit(struct run *run, const char *rest)
+{
+	char exchange[256];
+	size_t len = strcspn(rest, " ");
+	snprintf(exchange, sizeof(exchange), "%.*s", (int)len, rest);
+	struct warren_message message = {
+		.exchange = exchange,
+		.routing_key = rest[len] ? rest + len + 1 : "",
 		.body = run->id,
 		.body_len = strlen(run->id),
 	};
@@ -157,6 +177,7 @@ static const struct {
 	{ "until", retry_until },
 	{ "reply", reply },
 	{ "follow", follow },
+	{ "emit", emit },
 	{ "busy", be_busy },
 	{ "slow", be_slow },
 	{ "wait", wait_for },
@@ -197,9 +218,11 @@ static enum warren_verdict ledger_run(struct warren_job *job)
 		return warren_retry(job, "ledger: %s", strerror(errno));
 	while (run.verdict == 0 && line && (line = strtok_r(NULL, "\n;", &rest)))
 		obey(&run, line);
+	if (run.verdict == 0)
+		run.verdict = WARREN_DONE;
 	if (!note(&run, "end"))
 		return warren_retry(job, "ledger: %s", strerror(errno));
-	return run.verdict ? run.verdict : WARREN_DONE;
+	return run.verdict;
 }
 
 static bool ledger_open(struct warren_host *host, void **state)
@@ -208,6 +231,7 @@ static bool ledger_open(struct warren_host *host, void **state)
 	struct ledger *ledger = malloc(sizeof(*ledger));
 	if (!ledger)
 		return warren_refuse(host, "out of memory");
+	ledger->sync = warren_option_bool(host, "sync");
 	ledger->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	if (ledger->fd < 0) {
 		int why = errno;
@@ -250,6 +274,7 @@ static const struct warren_task tasks[] = {
 
 static const struct warren_option options[] = {
 	{ .name = "file", .type = WARREN_OPT_PATH, .help = "where the lines go" },
+	{ .name = "sync", .type = WARREN_OPT_BOOL, .help = "each line onto the disk at once" },
 	{ 0 },
 };
 
