@@ -154,6 +154,8 @@ struct conf_errors {
 	    shortage; /* memory, descriptors, processes: exit 71. The list may lack an error then */
 };
 
+/* True where errno says nothing of the file: memory or descriptors are short. */
+bool conf_is_shortage(int why);
 /* The exit code that these errors are worth. */
 int conf_errors_code(const struct conf_errors *errors);
 

@@ -20,6 +20,11 @@ enum {
 	WHY_MAX = PATH_MAX + 256,
 };
 
+bool conf_is_shortage(int why)
+{
+	return why == ENOMEM || why == EMFILE || why == ENFILE;
+}
+
 /*
  * Systems that give each ordinary user a group of the same name make files writable by it: nobody
  * else is in it, so it opens nothing. What root owns is never made so.
@@ -153,12 +158,6 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	return text;
 }
 
-/* What says nothing of the file, and passes. */
-static bool is_shortage(int why)
-{
-	return why == ENOMEM || why == EMFILE || why == ENFILE;
-}
-
 /* Opened, checked and read; NULL with why and errno, and whether that is a matter of permissions.
  */
 static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
@@ -176,7 +175,7 @@ static char *read_checked(const char *path, bool secret, struct conf_file *file,
 	char *text = NULL;
 	errno = 0;
 	if (!conf_check_path(path, fd, secret, why, why_size) || fstat(fd, &st) != 0)
-		*refused = !is_shortage(errno);
+		*refused = !conf_is_shortage(errno);
 	else
 		text = slurp(path, fd, &file->len, why, why_size);
 	int saved = errno;
@@ -197,7 +196,7 @@ bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors
 		bool twice = strncmp(why, path, len) == 0 && why[len] == ':';
 		conf_errors_add(errors, path, 0, "%s", twice ? why + len + 2 : why);
 		errors->refused |= refused;
-		errors->shortage |= is_shortage(why_not);
+		errors->shortage |= conf_is_shortage(why_not);
 		return false;
 	}
 	const char *nul = memchr(file->text, '\0', file->len);

@@ -73,6 +73,13 @@ static bool complain(const struct opening *o, unsigned line, const char *fmt, ..
 	return false;
 }
 
+/* The system's own word: a shortage says nothing of the plugin. */
+static bool complain_of(const struct opening *o, int why)
+{
+	o->errors->shortage |= conf_is_shortage(why);
+	return complain(o, 0, "%s", strerror(why));
+}
+
 /* Appends a name to a list of names for a message; names that do not fit are left out. */
 static void list_name(char *list, size_t size, const char *name)
 {
@@ -85,8 +92,11 @@ static void list_name(char *list, size_t size, const char *name)
 static bool check_owner(const struct opening *o, const char *path, int fd)
 {
 	char why[WHY_MAX];
+	errno = 0;
 	if (o->trust != PLUGINS_OF_CONF || conf_check_path(path, fd, false, why, sizeof(why)))
 		return true;
+	if (conf_is_shortage(errno))
+		return complain_of(o, errno);
 	o->errors->refused = true;
 	return complain(o, 0, "%s", why);
 }
@@ -94,7 +104,10 @@ static bool check_owner(const struct opening *o, const char *path, int fd)
 static bool check_symbol(struct opening *o, int fd)
 {
 	char why[WHY_MAX];
+	errno = 0;
 	o->exported = elfsym_data_size(fd, "warren_plugin", why, sizeof(why));
+	if (o->exported == 0 && conf_is_shortage(errno))
+		return complain_of(o, errno);
 	return o->exported > 0 || complain(o, 0, "%s", why);
 }
 
@@ -103,7 +116,7 @@ static bool check_file(struct opening *o, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return complain(o, 0, "%s", strerror(errno));
+		return complain_of(o, errno);
 	bool good = check_owner(o, path, fd) && check_symbol(o, fd);
 	close(fd);
 	return good;
@@ -113,7 +126,7 @@ static const struct warren_plugin *open_file(struct opening *o)
 {
 	char path[PATH_MAX];
 	if (!realpath(o->wanted->file, path)) {
-		complain(o, 0, "%s", strerror(errno));
+		complain_of(o, errno);
 		return NULL;
 	}
 	if (!check_file(o, path))
@@ -122,6 +135,7 @@ static const struct warren_plugin *open_file(struct opening *o)
 	const struct warren_plugin *found = library ? dlsym(library, "warren_plugin") : NULL;
 	if (!found) {
 		const char *why = dlerror();
+		o->errors->shortage |= why && strstr(why, strerror(ENOMEM));
 		complain(o, 0, "%s; `ldd` shows what it needs", why ? why : "it cannot be opened");
 	}
 	return found;

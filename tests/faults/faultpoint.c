@@ -22,8 +22,9 @@
  *	MODE_ONCE    the n-th time
  *	MODE_FROM    the n-th time and ever after
  *	MODE_EVERY   each n-th time
- * counted over all processes together. `where` tells the last call that failed, as an offset in its
- *module, for addr2line.
+ * counted over all processes together. Besides, the board can set the wall clock back or ahead, and
+ *no other clock. `where` tells the last call that failed, as an offset in its module, for
+ *addr2line.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -47,6 +48,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
@@ -107,6 +109,7 @@ enum { RULES = 8 };
 
 struct board {
 	uint64_t magic;
+	atomic_int_fast64_t wall_shift_ns; /* how far the wall clock is off */
 	struct rule rules[RULES];
 };
 
@@ -437,6 +440,45 @@ WRAP(int, POINT_TIMER, -1, timerfd_settime,
 WRAP(int, POINT_TIMER, -1, timer_create, (clockid_t clock, struct sigevent *event, timer_t *timer),
     (clock, event, timer))
 WRAP(int, POINT_SIGNAL, -1, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags))
+
+/* ---- the wall clock ---- */
+
+enum { NS_PER_S = 1000000000 };
+
+static void shift(struct timespec *at)
+{
+	int64_t ns = at->tv_nsec + atomic_load(&board->wall_shift_ns) % NS_PER_S;
+	at->tv_sec += (time_t)(atomic_load(&board->wall_shift_ns) / NS_PER_S);
+	at->tv_sec += ns < 0 ? -1 : ns >= NS_PER_S;
+	at->tv_nsec = (long)((ns + NS_PER_S) % NS_PER_S);
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *at)
+{
+	REAL(clock_gettime)
+	int result = real(clock, at);
+	if (result == 0 && board && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		shift(at);
+	return result;
+}
+
+EXPORT int gettimeofday(struct timeval *restrict at, void *restrict zone)
+{
+	struct timespec now;
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &now);
+	*at = (struct timeval){ now.tv_sec, now.tv_nsec / 1000 };
+	return 0;
+}
+
+EXPORT time_t time(time_t *at)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (at)
+		*at = now.tv_sec;
+	return now.tv_sec;
+}
 
 /* ---- descriptors ---- */
 

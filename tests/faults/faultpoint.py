@@ -37,6 +37,7 @@ ERRORS.update(memory=errno.ENOMEM, fork=errno.EAGAIN, thread=errno.EAGAIN, send=
 MAGIC = 0x31746c7561666e77
 RULE = struct.Struct("=IIIIIiQQQQQiI")
 RULES = 8
+HEAD = 16
 SEEN_AT, FAILED_AT, WHERE_AT = 40, 48, 56
 
 
@@ -86,7 +87,7 @@ class Board:
 
     def __init__(self):
         self.file = tempfile.NamedTemporaryFile(prefix="warren-faults-")
-        size = 8 + RULES * RULE.size
+        size = HEAD + RULES * RULE.size
         self.file.write(struct.pack("=Q", MAGIC) + bytes(size - 8))
         self.file.flush()
         self.map = mmap.mmap(self.file.fileno(), size)
@@ -102,7 +103,7 @@ class Board:
         """Sets a rule, at once in force; lift() or `with` ends it, and its counts can still be read."""
         slot = min(self.free)
         self.free.remove(slot)
-        rule = Rule(self, slot, 8 + slot * RULE.size)
+        rule = Rule(self, slot, HEAD + slot * RULE.size)
         names = points.split() if isinstance(points, str) else points
         RULE.pack_into(self.map, rule.base, 0, mask(roles, ROLES), mask(callers, CALLERS), mode,
                        ERRORS[names[0]] if error is None else error, pid, mask(names, POINTS), nth, 0, 0, 0, 0, 0)
@@ -112,6 +113,10 @@ class Board:
     def count(self, points, **more):
         """A rule that fails nothing."""
         return self.rule(points, mode=COUNT, **more)
+
+    def shift_wall_clock(self, seconds):
+        """How far the wall clock of all processes is off from now on."""
+        struct.pack_into("=q", self.map, 8, int(seconds * 1e9))
 
     def close(self):
         self.map.close()
