@@ -4,15 +4,19 @@
  * A body is a list, parted by newlines or semicolons: the id of the job, then commands, carried out
  * in turn. A body without commands is done at once. A run writes its "start" line before the first
  * command and its "end" line before it returns, each with one write to a file opened with O_APPEND:
- * what a killed worker had begun stands there too. With the option `sync` a line is on the disk before
- * the run goes on.
+ * what a killed worker had begun stands there too. With the option `sync` a line is on the disk
+ * before the run goes on.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,7 +52,8 @@ static unsigned thread_of(const struct run *run)
 	return *(const unsigned *)warren_thread_state(run->job);
 }
 
-/* what, process, thread of warren's, attempt, redelivered, monotonic time, thread of the system's, verdict, id */
+/* what, process, thread of warren's, attempt, redelivered, monotonic time, thread of the system's,
+ * verdict, id */
 static bool note(const struct run *run, const char *what)
 {
 	char line[600];
@@ -61,6 +66,8 @@ static bool note(const struct run *run, const char *what)
 }
 
 /* ---- Commands ---- */
+
+static void obey(struct run *run, char *line);
 
 static void say_retry(struct run *run, const char *rest)
 {
@@ -156,6 +163,26 @@ static void yield(struct run *run, const char *rest)
 	run->verdict = warren_retry(run->job, "asked to stop");
 }
 
+/* "hear 5000": until it is told to stop, at most so long; what it was told goes into the ledger. */
+static void hear(struct run *run, const char *rest)
+{
+	char what[32];
+	int64_t over = now_ms() + atoll(rest);
+	while (!warren_stopping(run->job) && now_ms() < over)
+		nap(5);
+	snprintf(what, sizeof(what), "stop/%d", (int)warren_stopping(run->job));
+	(void)note(run, what);
+}
+
+/* "once COMMAND ...": only the first time that the message comes from its queue. */
+static void once(struct run *run, const char *rest)
+{
+	char command[256];
+	snprintf(command, sizeof(command), "%s", rest);
+	if (!warren_redelivered(run->job) && warren_attempt(run->job) == 1)
+		obey(run, command);
+}
+
 /* Where the message was first published, into the ledger. */
 static void origin(struct run *run, const char *rest)
 {
@@ -164,6 +191,62 @@ static void origin(struct run *run, const char *rest)
 	snprintf(what, sizeof(what), "origin/%s/%s", warren_exchange(run->job),
 	    warren_routing_key(run->job));
 	(void)note(run, what);
+}
+
+/* "raise 11" */
+static void raise_signal(struct run *run, const char *rest)
+{
+	(void)run;
+	raise(atoi(rest));
+}
+
+static void call_exit(struct run *run, const char *rest)
+{
+	(void)run;
+	exit(atoi(rest));
+}
+
+/* Without the handlers of atexit. */
+static void leave_at_once(struct run *run, const char *rest)
+{
+	(void)run;
+	_exit(atoi(rest));
+}
+
+static void exit_thread(struct run *run, const char *rest)
+{
+	(void)run;
+	(void)rest;
+	pthread_exit(NULL);
+}
+
+static void stand_still(int signal)
+{
+	(void)signal;
+	for (;;)
+		pause();
+}
+
+/* "stun NAME": the thread of the process that has this name never does anything again. */
+static void stun(struct run *run, const char *rest)
+{
+	struct sigaction still = { .sa_handler = stand_still };
+	char path[64], name[32] = "";
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	(void)run;
+	sigaction(SIGTRAP, &still, NULL);
+	while (tasks && (entry = readdir(tasks))) {
+		snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", entry->d_name);
+		FILE *file = fopen(path, "r");
+		if (file && fgets(name, sizeof(name), file) &&
+		    strncmp(name, rest, strlen(rest)) == 0)
+			syscall(SYS_tgkill, getpid(), atoi(entry->d_name), SIGTRAP);
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
 }
 
 static const struct {
@@ -183,6 +266,13 @@ static const struct {
 	{ "wait", wait_for },
 	{ "yield", yield },
 	{ "origin", origin },
+	{ "hear", hear },
+	{ "once", once },
+	{ "raise", raise_signal },
+	{ "exit", call_exit },
+	{ "_exit", leave_at_once },
+	{ "thread_exit", exit_thread },
+	{ "stun", stun },
 };
 
 static void obey(struct run *run, char *line)
@@ -269,6 +359,7 @@ static void thread_close(void *state, void *thread_state)
 static const struct warren_task tasks[] = {
 	{ .name = "ledger.run", .run = ledger_run },
 	{ .name = "ledger.other", .run = ledger_run },
+	{ .name = "ledger.serial", .run = ledger_run, .flags = WARREN_SERIAL },
 	{ 0 },
 };
 
