@@ -21,6 +21,11 @@ enum {
 	WHY_MAX = PATH_MAX + 256,
 };
 
+bool conf_is_shortage(int why)
+{
+	return why == ENOMEM || why == EMFILE || why == ENFILE;
+}
+
 /*
  * Systems that give each ordinary user a group of the same name make files writable by it: nobody
  * else is in it, so it opens nothing. What root owns is never made so.
@@ -197,11 +202,17 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	struct stat st;
 	if (fstat(fd, &st) != 0 || st.st_size > FILE_MAX) {
 		(void)snprintf(why, why_size, "%s is larger than %d MiB", path, FILE_MAX >> 20);
+		errno = EFBIG;
 		return NULL;
 	}
 	size_t room = (size_t)st.st_size;
-	char *text = xcalloc(room + 1, 1);
+	char *text = calloc(room + 1, 1);
 	*len = 0;
+	if (!text) {
+		(void)snprintf(why, why_size, "%s: out of memory", path);
+		errno = ENOMEM;
+		return NULL;
+	}
 	while (*len < room) {
 		ssize_t n = read(fd, text + *len, room - *len);
 		if (n < 0 && errno == EINTR)
@@ -218,7 +229,14 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	return text;
 }
 
-/* -1 with why, and whether that is a matter of permissions. */
+static void close_quietly(int fd)
+{
+	int saved = errno;
+	(void)close(fd);
+	errno = saved;
+}
+
+/* -1 with why and errno, and whether that is a matter of permissions. */
 static int open_checked(const char *path, bool secret, char *why, size_t why_size, bool *refused)
 {
 	/* O_NONBLOCK: a FIFO in the file's place must not hold us up before it is refused. */
@@ -228,14 +246,18 @@ static int open_checked(const char *path, bool secret, char *why, size_t why_siz
 		*refused = errno == EACCES || errno == EPERM;
 		return -1;
 	}
-	*refused = !conf_check_path(path, fd, secret, why, why_size);
-	if (!*refused)
+	errno = 0;
+	if (conf_check_path(path, fd, secret, why, why_size)) {
+		*refused = false;
 		return fd;
-	(void)close(fd);
+	}
+	*refused = !conf_is_shortage(errno);
+	close_quietly(fd);
 	return -1;
 }
 
-/* Opened, checked and read. NULL with why, and whether that is a matter of permissions. */
+/* Opened, checked and read. NULL with why and errno, and whether that is a matter of permissions.
+ */
 static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
     size_t why_size, bool *refused)
 {
@@ -245,7 +267,7 @@ static char *read_checked(const char *path, bool secret, struct conf_file *file,
 		return NULL;
 	file->text = fstat(fd, &st) == 0 ? slurp(path, fd, &file->len, why, why_size) : NULL;
 	file->mode = file->text ? st.st_mode & 07777 : 0;
-	(void)close(fd);
+	close_quietly(fd);
 	return file->text;
 }
 
@@ -254,10 +276,12 @@ bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors
 	char why[WHY_MAX];
 	bool refused;
 	if (!read_checked(path, false, file, why, sizeof(why), &refused)) {
+		int why_not = errno;
 		size_t len = strlen(path); /* which stands before each error anyway */
 		bool twice = strncmp(why, path, len) == 0 && why[len] == ':';
 		conf_errors_add(errors, path, 0, "%s", twice ? why + len + 2 : why);
 		errors->refused |= refused;
+		errors->shortage |= conf_is_shortage(why_not);
 		return false;
 	}
 	const char *nul = memchr(file->text, '\0', file->len);
@@ -295,8 +319,8 @@ static char *read_secret(const char *path, char *why, size_t why_size, bool *ref
 	else if (line_len == 0)
 		(void)snprintf(
 		    why, why_size, "%s: the first line is empty, but should be the password", path);
-	else
-		password = memcpy(xcalloc(line_len + 1, 1), text, line_len);
+	else if (!(password = strndup(text, line_len)))
+		(void)snprintf(why, why_size, "%s: out of memory", path);
 	explicit_bzero(text, file.len);
 	free(text);
 	return password;

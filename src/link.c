@@ -116,7 +116,7 @@ struct link {
 	uint64_t epochs; /* the last one given out */
 	bool draining, was_consuming;
 	enum warren_stop stop; /* raised on every job that is taken from now on */
-	struct log_complaint unread;
+	struct log_complaint unread, short_of_memory;
 	char refused[BROKER_TEXT_MAX + 256];
 	size_t unread_jobs, unread_bytes;
 	int64_t delivered_at_ns; /* the last delivery was read */
@@ -389,6 +389,13 @@ static void begin(
     struct link *link, enum errand errand, struct source *source, struct script *script)
 {
 	struct control *c = &link->control;
+	if (!script) { /* the next tick tries again */
+		uint64_t silent;
+		if (log_complain(&link->short_of_memory, &silent))
+			log_event(LOG_ERROR, "memory.short", L_STR("for", "topology"),
+			    L_INT("silent", silent));
+		return;
+	}
 	c->errand = errand;
 	c->source = source;
 	c->script = script;
@@ -964,7 +971,10 @@ struct link *link_create(const struct link_setup *setup)
 			init_lane(link, source, number++);
 	}
 	link->conn = conn_create(setup->conf, setup->no_ack ? "work unacked" : "work", &ops, link);
-	return link;
+	if (link->conn)
+		return link;
+	link_destroy(link);
+	return NULL;
 }
 
 bool link_start(struct link *link)

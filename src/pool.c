@@ -659,6 +659,9 @@ static void init_thread(struct pool *pool, unsigned number)
 
 struct pool *pool_create(const struct pool_setup *setup)
 {
+	int news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (news_fd < 0)
+		return NULL;
 	struct pool *pool = xcalloc(1, sizeof(*pool));
 	pool->setup = *setup;
 	pool->n = setup->n_acked + setup->n_unacked;
@@ -666,8 +669,7 @@ struct pool *pool_create(const struct pool_setup *setup)
 	pool->grips = xcalloc(pool->n, sizeof(*pool->grips));
 	pool->overseer = overseer_create(pool->grips, pool->n, &overseer_ops, pool);
 	turn_init(&pool->alone);
-	pool->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(pool->news_fd >= 0);
+	pool->news_fd = news_fd;
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)

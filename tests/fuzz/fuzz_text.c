@@ -141,7 +141,7 @@ static void check_ladder(int64_t delay_ns, const char *name)
 	CHECK(seconds <= longest);
 	CHECK(delay_ns <= NS_PER_S || seconds - delay_ns / NS_PER_S <= seconds / 16 + 1);
 	CHECK(ladder_top_rung(delay_ns) == ladder_rung((uint32_t)seconds));
-	ladder_address(bytes_of(name), address);
+	CHECK(ladder_address(bytes_of(name), address));
 	ladder_key((uint32_t)seconds, address, key);
 	for (int i = 0; i < LADDER_RUNGS; i++)
 		bits = bits * 2 + (key[2 * i] - '0');

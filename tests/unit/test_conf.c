@@ -1140,11 +1140,11 @@ START_TEST(the_text_is_handed_over_as_it_was_checked)
 	char *copy = NULL;
 	size_t len = 0;
 	write_conf(text, 0604);
-	ck_assert_ptr_null(conf_load_text(file, &copy, &len, &errors, &warnings));
+	ck_assert_ptr_null(conf_load_text(file, NULL, &copy, &len, &errors, &warnings));
 	ck_assert(errors.refused && !copy);
 	conf_errors_free(&errors);
 	ck_assert_int_eq(chmod(file, 0600), 0);
-	conf = conf_load_text(file, &copy, &len, &errors, &warnings);
+	conf = conf_load_text(file, NULL, &copy, &len, &errors, &warnings);
 	ck_assert_ptr_nonnull(conf);
 	ck_assert_str_eq(copy, text);
 	ck_assert_uint_eq(len, strlen(text));
