@@ -30,6 +30,7 @@ struct pool_thread {
 	struct score_row *row;
 	struct plugin_thread *plugins;
 	struct settler settler;
+	unsigned looked; /* guard_after()'s */
 };
 
 struct pool {
@@ -162,6 +163,7 @@ static enum outcome run(struct pool_thread *t, struct warren_job *job)
 	enum warren_verdict verdict = task_run(t->plugins, job);
 	job->ended_ns = clock_mono_ns();
 	score_count(t->row, COUNT_RUN_NS, (uint64_t)(job->ended_ns - job->started_ns));
+	guard_after(t->pool->setup.guard, &t->looked, job);
 	return outcome_of(verdict, job);
 }
 

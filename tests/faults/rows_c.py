@@ -170,7 +170,8 @@ class Stop(ProcTest):
         for name in deaf:
             daemon.ran(name)
         daemon.ran(listens, 2, what="start")
-        self.finish(daemon, bound=self.threads, code=75, queued=True, stopped=bool(daemon.kill(signal.SIGQUIT)) or True)
+        daemon.kill(signal.SIGQUIT)
+        self.finish(daemon, bound=self.threads, code=75, queued=True, stopped=True)
         self.assertTrue(all(e.attempt == 1 for e in daemon.ledger("start")))
 
     @row("C7")
@@ -192,6 +193,8 @@ class Stop(ProcTest):
             watch = Watch()
             for number in signals:
                 daemon.kill(number)
+                if number != signal.SIGHUP:
+                    daemon.wait_for("daemon.stopping", since=since)  # the first is heard: equal ones melt into one
             self.assertEqual(daemon.wait(), 75)
             seconds.append(watch())
             self.assertEqual(daemon.processes(), [])
@@ -295,7 +298,6 @@ class Reload(ProcTest):
             daemon.kill(signal.SIGHUP)
             line = self.expect(daemon, "reload.refused", since=since)
             self.assertIn(words, line["error"])
-            self.seen(line["error"].replace(daemon.folder, "."))
         self.go(daemon)
         daemon.patiently(lambda: daemon.ledger("end"), "the job is done")
         self.assertEqual(daemon.ledger("end")[0].pid, worker)
@@ -321,8 +323,7 @@ class Start(ProcTest):
         os.unlink(trap)
         since = daemon.mark_log()
         daemon.start().consuming(since)
-        self.give("work", 1)
-        self.under_way(daemon, 1)
+        daemon.ran(self.give("work", 1)[0])
         touch(trap, "constructor")
         watch, since = Watch(), daemon.mark_log()
         os.kill(daemon.worker(), signal.SIGKILL)
@@ -380,8 +381,8 @@ class FirstProcess(ProcTest):
         daemon.prefix = self.UNSHARE
         daemon.start().consuming()
         first = children(daemon.process.pid)[0]
-        self.give("work", 10, "daemon 0.5", "parent")
-        self.under_way(daemon, 10)
+        for name in self.give("work", 10, "daemon 0.5", "parent"):
+            daemon.ran(name)
         wait_until(lambda: len(children(first)) == 1, "orphans are reaped")
         self.give("work", 1, f"once {daemon.path('killed')} kill 9", "killed")
         self.expect(daemon, "worker.exited", signal=9)
@@ -412,7 +413,7 @@ class Frozen(ProcTest):
         thawed = time.time()
         for pid in tree:
             os.kill(pid, signal.SIGCONT)
+        self.go(daemon)
         self.recovered(daemon, since, thawed, within=11)
         self.refuse(daemon, "worker.exited", "worker.unresponsive", since=since)
-        self.go(daemon)
         self.finish(daemon, bound=2 * self.threads)
