@@ -83,14 +83,17 @@ static const char *own_path(char *name, size_t size)
 
 static void exec_self(const struct child_order *order)
 {
-	char number[16], generation[16], name[PATH_MAX];
+	char number[16], place[16], generation[16], name[PATH_MAX];
 	char *path = (char *)(uintptr_t)order->path; /* execv promises not to write to it */
 	char *worker[] = { (char[]){ "warrend" }, (char[]){ "--" CHILD_WORKER_OPTION }, number,
-		(char[]){ "--generation" }, generation, (char[]){ "-c" }, path, NULL };
+		(char[]){ "--place" }, place, (char[]){ "--generation" }, generation,
+		(char[]){ "-c" }, path,
+		order->quarantine ? (char[]){ "--" CHILD_QUARANTINE_OPTION } : NULL, NULL };
 	char *check[] = { (char[]){ "warrend" }, (char[]){ "--" CHILD_CHECK_OPTION },
 		(char[]){ "-c" }, path, NULL };
 
 	snprintf(number, sizeof(number), "%u", order->number);
+	snprintf(place, sizeof(place), "%u", order->place);
 	snprintf(generation, sizeof(generation), "%u", order->generation);
 	execv(own_path(name, sizeof(name)), order->role == CHILD_WORKER ? worker : check);
 }

@@ -20,13 +20,16 @@ enum child_role { CHILD_WORKER, CHILD_CHECK };
 /* How the roles are called on the command line; nobody but child_spawn uses these. */
 #define CHILD_WORKER_OPTION "worker"
 #define CHILD_CHECK_OPTION "check-plugins"
+#define CHILD_QUARANTINE_OPTION "quarantine"
 
 struct child_order {
 	enum child_role role;
 	const char *path; /* of the configuration, for messages and relative paths */
 	int conf_fd;
-	int score_fd;                /* CHILD_WORKER */
-	unsigned number, generation; /* CHILD_WORKER */
+	/* CHILD_WORKER */
+	int score_fd;
+	unsigned number, place, generation;
+	bool quarantine;
 };
 
 struct child {

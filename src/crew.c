@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "inquest.h"
 #include "ipc.h"
+#include "relief.h"
+#include "topology.h"
 
 enum {
 	CRASH_LOOP = 5,    /* so many failures in a row have a name of their own */
@@ -26,7 +29,7 @@ struct worker *crew_after(struct crew *crew, struct worker *w)
 	struct generation *all[] = { crew->current, crew->next, crew->leaving };
 	size_t i = 0;
 
-	if (w && w->number + 1 < w->generation->n_workers)
+	if (w && w->place + 1 < w->generation->n_places)
 		return w + 1;
 	if (w)
 		while (all[i++] != w->generation)
@@ -37,19 +40,43 @@ struct worker *crew_after(struct crew *crew, struct worker *w)
 	return NULL;
 }
 
-unsigned crew_count(const struct generation *g, enum slot_state state)
+/* Ordinary posts that have a process in the one state or the other. */
+static unsigned count_posts(const struct generation *g, enum slot_state one, enum slot_state other)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; g && i < g->n_workers; i++)
-		n += g->workers[i].slot.state == state;
+	for (unsigned post = 0; g && post < g->n_workers; post++) {
+		const struct worker *places = &g->workers[post * CREW_PLACES];
+		bool found = false;
+
+		for (int i = 0; i < CREW_PLACES; i++)
+			found |= places[i].slot.state == one || places[i].slot.state == other;
+		n += found;
+	}
 	return n;
+}
+
+unsigned crew_consuming(const struct generation *g)
+{
+	return count_posts(g, SLOT_CONSUMING, SLOT_CONSUMING);
+}
+
+unsigned crew_loaded(const struct generation *g)
+{
+	return count_posts(g, SLOT_LOADED, SLOT_CONSUMING);
+}
+
+struct log_field crew_who(const struct worker *w)
+{
+	if (w->post == w->generation->n_workers)
+		return L_STR("worker", "quarantine");
+	return L_INT("worker", w->post);
 }
 
 const char *crew_why(const struct generation *g)
 {
-	for (unsigned i = 0; g && i < g->n_workers; i++)
-		if (g->workers[i].why[0])
+	for (unsigned i = 0; g && i < g->n_places; i++)
+		if (g->workers[i].why[0] && slot_alive(&g->workers[i].slot))
 			return g->workers[i].why;
 	return "";
 }
@@ -71,7 +98,9 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	struct generation *g = xcalloc(1, sizeof(*g));
 
 	g->n_workers = (unsigned)conf->workers.processes;
-	g->score = score_create(g->n_workers, rows_needed(conf), &g->score_fd);
+	g->has_quarantine = topology_needs_quarantine(conf);
+	g->n_places = (g->n_workers + g->has_quarantine) * CREW_PLACES;
+	g->score = score_create(g->n_places, rows_needed(conf), &g->score_fd);
 	if (!g->score) {
 		free(g);
 		return NULL;
@@ -80,16 +109,26 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	g->snapshot = *snapshot;
 	*snapshot = (struct snapshot){ .fd = -1 };
 	g->deadline_ns = clock_mono_ns() + conf->workers.start_limit_ns;
-	g->workers = xcalloc(g->n_workers, sizeof(*g->workers));
-	for (unsigned i = 0; i < g->n_workers; i++) {
+	score_publish_suspects(g->score, &crew->suspects);
+	g->workers = xcalloc(g->n_places, sizeof(*g->workers));
+	for (unsigned i = 0; i < g->n_places; i++) {
 		struct worker *w = &g->workers[i];
 
 		w->generation = g;
-		w->number = i;
+		w->post = i / CREW_PLACES;
+		w->place = i;
 		w->child.ipc = -1;
 		slot_init(&w->slot, conf->workers.start_limit_ns, conf->workers.drain_limit_ns);
 	}
 	return g;
+}
+
+static bool is_deserted(const struct generation *g)
+{
+	for (unsigned i = 0; i < g->n_places; i++)
+		if (g->workers[i].slot.state != SLOT_DOWN)
+			return false;
+	return true;
 }
 
 /* Frees a generation whose last process is gone; its counters live on in the totals. */
@@ -97,7 +136,7 @@ static void bury(struct crew *crew, struct generation **place)
 {
 	struct generation *g = *place;
 
-	if (!g || crew_count(g, SLOT_DOWN) < g->n_workers)
+	if (!g || !is_deserted(g))
 		return;
 	for (int i = 0; i < COUNT_N; i++)
 		crew->totals[i] += score_sum(g->score, (enum score_counter)i);
@@ -161,7 +200,7 @@ static void end_groups(struct crew *crew, struct worker *w)
 	struct score *score = w->generation->score;
 
 	for (uint32_t i = 0; i < score_rows(score); i++)
-		end_group(crew, atomic_exchange(&score_row(score, w->number, i)->child, 0));
+		end_group(crew, atomic_exchange(&score_row(score, w->place, i)->child, 0));
 }
 
 static void tick_leftovers(struct crew *crew, int64_t now_ns)
@@ -191,7 +230,7 @@ static unsigned name_jobs(const struct worker *w, char *list, size_t size)
 
 	list[0] = '\0';
 	for (uint32_t i = 0; i < score_rows(score); i++) {
-		if (!score_read_job(score_row(score, w->number, i), &job))
+		if (!score_read_job(score_row(score, w->place, i), &job))
 			continue;
 		if (len < size)
 			len +=
@@ -207,17 +246,17 @@ static void log_interrupted(const struct worker *w)
 	struct score_job job;
 
 	for (uint32_t i = 0; i < score_rows(score); i++)
-		if (score_read_job(score_row(score, w->number, i), &job))
-			log_event(LOG_WARN, "job.interrupted", L_INT("worker", w->number),
-			    L_STR("job", job.id), L_STR("task", job.task),
-			    L_STR("queue", job.queue), L_INT("attempt", job.attempt));
+		if (score_read_job(score_row(score, w->place, i), &job))
+			log_event(LOG_WARN, "job.interrupted", crew_who(w), L_STR("job", job.id),
+			    L_STR("task", job.task), L_STR("queue", job.queue),
+			    L_INT("attempt", job.attempt));
 }
 
 /* ---- one worker: carrying out what its slot decides ---- */
 
 static void follow(struct crew *crew, struct worker *w, enum slot_state before, unsigned actions);
 
-static void step(struct crew *crew, struct worker *w, enum slot_event event)
+void crew_step(struct crew *crew, struct worker *w, enum slot_event event)
 {
 	enum slot_state before = w->slot.state;
 
@@ -232,26 +271,27 @@ static void spawn(struct crew *crew, struct worker *w)
 		.path = crew->path,
 		.conf_fd = g->snapshot.fd,
 		.score_fd = g->score_fd,
-		.number = w->number,
+		.number = w->post,
+		.place = w->place,
+		.quarantine = w->post == g->n_workers,
 		.generation = g->number,
 	};
 
-	score_reset(g->score, w->number);
-	w->consumed = false;
-	w->given_back = 0;
+	w->consumed = w->relieved = false;
+	w->given_back = w->overdue_ns = 0;
 	w->why[0] = '\0';
 	if (!child_spawn(&order, &w->child)) {
-		log_event(LOG_ERROR, "worker.spawn-failed", L_INT("worker", w->number),
-		    L_STR("why", strerror(errno)));
+		log_event(
+		    LOG_ERROR, "worker.spawn-failed", crew_who(w), L_STR("why", strerror(errno)));
 		w->ends++;
-		step(crew, w, SLOT_SPAWN_FAILED);
+		crew_step(crew, w, SLOT_SPAWN_FAILED);
 		return;
 	}
-	atomic_store(&score_worker(g->score, w->number)->pid, w->child.pid);
-	atomic_store(&score_worker(g->score, w->number)->generation, g->number);
-	log_event(LOG_INFO, "worker.started", L_INT("worker", w->number),
-	    L_INT("pid", w->child.pid), L_INT("generation", g->number));
-	step(crew, w, SLOT_SPAWNED);
+	atomic_store(&score_worker(g->score, w->place)->pid, w->child.pid);
+	atomic_store(&score_worker(g->score, w->place)->generation, g->number);
+	log_event(LOG_INFO, "worker.started", crew_who(w), L_INT("pid", w->child.pid),
+	    L_INT("generation", g->number));
+	crew_step(crew, w, SLOT_SPAWNED);
 }
 
 static int64_t left_ms(const struct slot *slot)
@@ -265,13 +305,13 @@ static int64_t left_ms(const struct slot *slot)
 static void tell(const struct worker *w, enum ipc_word word, int64_t number)
 {
 	if (w->child.ipc >= 0 && !ipc_send(w->child.ipc, word, number, NULL))
-		log_event(LOG_WARN, "worker.untold", L_INT("worker", w->number),
-		    L_INT("pid", w->child.pid), L_STR("why", strerror(errno)));
+		log_event(LOG_WARN, "worker.untold", crew_who(w), L_INT("pid", w->child.pid),
+		    L_STR("why", strerror(errno)));
 }
 
 static void send_signal(const struct worker *w, int signal, const char *event)
 {
-	log_event(LOG_ERROR, event, L_INT("worker", w->number), L_INT("pid", w->child.pid),
+	log_event(LOG_ERROR, event, crew_who(w), L_INT("pid", w->child.pid),
 	    L_STR("signal", sigabbrev_np(signal)));
 	CHECK(w->child.pid > 1); /* not yet reaped, so nobody else has this number */
 	kill(w->child.pid, signal);
@@ -285,13 +325,11 @@ static void announce(struct crew *crew, const struct worker *w, enum slot_state 
 	if (before == after)
 		return;
 	if (after == SLOT_LOADED && before == SLOT_CONSUMING)
-		log_event(
-		    LOG_WARN, "worker.stalled", L_INT("worker", w->number), L_OPT("why", w->why));
+		log_event(LOG_WARN, "worker.stalled", crew_who(w), L_OPT("why", w->why));
 	else if (after == SLOT_LOADED)
-		log_event(
-		    LOG_INFO, "worker.loaded", L_INT("worker", w->number), L_NS("took", took_ns));
+		log_event(LOG_INFO, "worker.loaded", crew_who(w), L_NS("took", took_ns));
 	else if (after == SLOT_CONSUMING)
-		log_event(LOG_INFO, "worker.consuming", L_INT("worker", w->number));
+		log_event(LOG_INFO, "worker.consuming", crew_who(w));
 	crew->loaded |= after == SLOT_LOADED || after == SLOT_CONSUMING;
 	crew->tested |= after == SLOT_CONSUMING;
 }
@@ -317,30 +355,63 @@ static void follow(struct crew *crew, struct worker *w, enum slot_state before, 
 static void hear_nothing(struct crew *crew, struct worker *w)
 {
 	if (w->slot.state != SLOT_FAILING && w->slot.state != SLOT_STOPPING)
-		log_event(LOG_ERROR, "worker.deaf", L_INT("worker", w->number),
-		    L_INT("pid", w->child.pid));
-	step(crew, w, SLOT_DEAF);
+		log_event(LOG_ERROR, "worker.deaf", crew_who(w), L_INT("pid", w->child.pid));
+	crew_step(crew, w, SLOT_DEAF);
+}
+
+void crew_tell_suspects(struct crew *crew)
+{
+	struct generation *all[] = { crew->current, crew->next, crew->leaving };
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i])
+			score_publish_suspects(all[i]->score, &crew->suspects);
+}
+
+/* What a worker says about a message. */
+static void hear_of_message(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
+{
+	uint8_t identity[IDENTITY_LEN];
+	int64_t now_ns = clock_mono_ns();
+
+	if (!identity_read((struct bytes){ msg->text, msg->len }, identity)) {
+		hear_nothing(crew, w);
+		return;
+	}
+	relief_call_quarantine(crew, now_ns);
+	if (msg->word == IPC_LEASE_LOST)
+		suspects_lease_lost(&crew->suspects, identity, now_ns);
+	else if (msg->word == IPC_SETTLED)
+		suspects_clear(&crew->suspects, identity);
+	crew_tell_suspects(crew);
+}
+
+static void hear_of_overrun(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
+{
+	log_event(LOG_ERROR, "worker.replaced", crew_who(w), L_INT("pid", w->child.pid),
+	    L_BYTES("because", ((struct bytes){ msg->text, msg->len })));
+	crew_step(crew, w, SLOT_OVERRUN);
+	relief_man(crew);
 }
 
 static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 {
 	switch (msg->word) {
 	case IPC_LOADED:
-		step(crew, w, SLOT_IS_LOADED);
+		crew_step(crew, w, SLOT_IS_LOADED);
 		break;
 	case IPC_CONSUMING:
 		w->consumed = true;
 		w->why[0] = '\0';
-		step(crew, w, SLOT_IS_CONSUMING);
+		crew_step(crew, w, SLOT_IS_CONSUMING);
 		break;
 	case IPC_REFUSED:
 		snprintf(w->why, sizeof(w->why), "%.*s", (int)msg->len, msg->text);
-		log_event(
-		    LOG_ERROR, "worker.refused", L_INT("worker", w->number), L_STR("why", w->why));
-		step(crew, w, SLOT_REFUSED);
+		log_event(LOG_ERROR, "worker.refused", crew_who(w), L_STR("why", w->why));
+		crew_step(crew, w, SLOT_REFUSED);
 		break;
 	case IPC_PULSE:
-		step(crew, w, SLOT_PULSE);
+		crew_step(crew, w, SLOT_PULSE);
 		break;
 	case IPC_GIVEN_BACK:
 		crew->gave_back |= crew->stopping && msg->number > w->given_back;
@@ -349,9 +420,17 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 	case IPC_STATE:
 		snprintf(w->why, sizeof(w->why), "%.*s", (int)msg->len, msg->text);
 		if (msg->len > 0)
-			step(crew, w, SLOT_IS_STALLED);
+			crew_step(crew, w, SLOT_IS_STALLED);
 		else if (w->consumed)
-			step(crew, w, SLOT_IS_CONSUMING);
+			crew_step(crew, w, SLOT_IS_CONSUMING);
+		break;
+	case IPC_OVERRUN:
+		hear_of_overrun(crew, w, msg);
+		break;
+	case IPC_ASIDE:
+	case IPC_SETTLED:
+	case IPC_LEASE_LOST:
+		hear_of_message(crew, w, msg);
 		break;
 	default: /* ours to say, not its */
 		hear_nothing(crew, w);
@@ -398,16 +477,64 @@ static void log_ended(const struct worker *w, const struct slot_end *end, enum s
 	bool again = w->slot.state == SLOT_BACKOFF, unexpected = was_wanted(before);
 	int64_t wait_ns = again ? slot_backoff_ns(w->slot.failures) : 0;
 
-	log_event(unexpected || end->signal ? LOG_ERROR : LOG_INFO, "worker.exited",
-	    L_INT("worker", w->number), L_INT("pid", pid),
+	log_event(unexpected || end->signal ? LOG_ERROR : LOG_INFO, "worker.exited", crew_who(w),
+	    L_INT("pid", pid),
 	    end->signal ? L_INT("signal", end->signal) : L_INT("code", end->code),
 	    L_OPT("name", end->signal ? sigabbrev_np(end->signal) : NULL),
 	    L_STR("was", slot_state_name(before)), L_BOOL("unexpected", unexpected),
-	    L_OPT("jobs", jobs), again ? L_INT("failures", w->slot.failures) : L_OPT("", NULL),
+	    L_OPT("jobs", jobs), end->blamed ? L_BOOL("blamed", true) : L_OPT("", NULL),
+	    again ? L_INT("failures", w->slot.failures) : L_OPT("", NULL),
 	    again ? L_NS("restart_in", wait_ns) : L_OPT("", NULL));
 	if (again && w->slot.failures == CRASH_LOOP)
-		log_event(LOG_ERROR, "worker.crashloop", L_INT("worker", w->number),
+		log_event(LOG_ERROR, "worker.crashloop", crew_who(w),
 		    L_INT("failures", w->slot.failures));
+}
+
+/*
+ * What it died of, as far as jobs may be the cause: a signal, or an exit that nobody asked for; 0
+ * where the end was in order, or our own doing.
+ */
+static int cause_of_death(const struct slot_end *end, enum slot_state before)
+{
+	static const int in_order[] = { EXIT_TEMPFAIL, EXIT_REFUSED, EXIT_CONFIG, EXIT_OS,
+		EXIT_ORPHAN, EXIT_TIME_LIMIT };
+
+	if (end->signal)
+		return before == SLOT_STOPPING && (end->signal == SIGKILL || end->signal == SIGABRT)
+			   ? 0
+			   : end->signal;
+	if (end->code == EXIT_PLUGIN_EXIT)
+		return SIGNAL_EXIT;
+	for (size_t i = 0; i < ARRAY_LEN(in_order); i++)
+		if (end->code == in_order[i])
+			return 0;
+	return was_wanted(before) ? SIGNAL_EXIT : 0;
+}
+
+static void log_finding(const struct finding *f)
+{
+	log_event(LOG_ERROR, "job.suspect", L_STR("job", f->job.id), L_STR("task", f->job.task),
+	    L_STR("queue", f->job.queue), L_INT("attempt", f->job.attempt),
+	    L_OPT("message_id", f->job.message_id), L_BOOL("certain", f->certain),
+	    L_STR("signal", suspect_signal_name(f->signal)), L_INT("crashes", f->crashes));
+}
+
+static bool find_cause(
+    struct crew *crew, const struct worker *w, const struct slot_end *end, enum slot_state before)
+{
+	const struct death death = {
+		.worker = w->place,
+		.signal = cause_of_death(end, before),
+		.alone = w->post == w->generation->n_workers,
+	};
+	bool blamed;
+
+	if (death.signal == 0)
+		return false;
+	blamed = inquest_hold(
+	    w->generation->score, &death, &crew->suspects, clock_mono_ns(), log_finding);
+	crew_tell_suspects(crew);
+	return blamed;
 }
 
 static void worker_ended(struct crew *crew, struct worker *w, int status)
@@ -415,7 +542,7 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	struct slot_end end = {
 		.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
 		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-		.worked = score_finished(w->generation->score, w->number) > 0,
+		.worked = score_finished(w->generation->score, w->place) > 0,
 	};
 	enum slot_state before;
 	pid_t pid = w->child.pid;
@@ -430,17 +557,20 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	end.untested = !crew->tested && w->generation == crew->current;
 	before = w->slot.state;
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
+	end.blamed = find_cause(crew, w, &end, before);
 	actions = slot_ended(&w->slot, &end, clock_mono_ns());
 	log_ended(w, &end, before, pid, jobs);
 	log_interrupted(w);
 	end_groups(crew, w);
+	score_reset(w->generation->score, w->place);
 	crew->gave_back |= crew->stopping && (end.code == EXIT_TEMPFAIL || n_jobs > 0);
 	if (actions & SLOT_DO_FATAL) {
-		log_event(
-		    LOG_ERROR, "worker.fatal", L_INT("worker", w->number), L_INT("code", end.code));
+		log_event(LOG_ERROR, "worker.fatal", crew_who(w), L_INT("code", end.code));
 		crew->fatal = end.code;
 	}
 	follow(crew, w, before, actions);
+	if (w->relieved && w->slot.state == SLOT_BACKOFF)
+		crew_step(crew, w, SLOT_STOP); /* another one has its post already */
 }
 
 bool crew_reaped(struct crew *crew, pid_t pid, int status)
@@ -467,14 +597,14 @@ void crew_reap(struct crew *crew)
 
 void crew_order(struct crew *crew, struct generation *g, enum slot_event event)
 {
-	for (unsigned i = 0; i < g->n_workers; i++)
-		step(crew, &g->workers[i], event);
+	for (unsigned i = 0; i < g->n_places; i++)
+		crew_step(crew, &g->workers[i], event);
 }
 
 void crew_order_all(struct crew *crew, enum slot_event event)
 {
 	for (struct worker *w = NULL; (w = crew_after(crew, w));)
-		step(crew, w, event);
+		crew_step(crew, w, event);
 }
 
 void crew_tick(struct crew *crew, int64_t now_ns)
@@ -485,6 +615,7 @@ void crew_tick(struct crew *crew, int64_t now_ns)
 		follow(crew, w, before, slot_tick(&w->slot, now_ns));
 	}
 	tick_leftovers(crew, now_ns);
+	relief_tick(crew, now_ns);
 }
 
 int64_t crew_deadline(struct crew *crew)

@@ -10,14 +10,26 @@
 #include "score.h"
 #include "slot.h"
 
-enum { CREW_WHY_MAX = 256 };
+enum {
+	CREW_WHY_MAX = 256,
+	CREW_PLACES =
+	    3, /* of each post: one that stands there, one that takes over, one that leaves */
+};
 
+/*
+ * A place for a worker process. What has to be done is a post: worker 0 to n - 1, and the
+ * quarantine. Each post has several places, so that a process can be relieved by another one before
+ * it leaves (relief.c).
+ */
 struct worker {
 	struct slot slot;
 	struct generation *generation;
-	unsigned number;
+	unsigned post;  /* the worker's number; n_workers is the quarantine */
+	unsigned place; /* its rows in the scoreboard */
 	struct child child;
 	bool consumed;          /* this process has been consuming */
+	bool relieved;          /* another process is to take its post */
+	int64_t overdue_ns;     /* for how long a job of it should have been given up */
 	int64_t given_back;     /* as it said last */
 	unsigned ends;          /* processes that ended or could not be made */
 	char why[CREW_WHY_MAX]; /* why it is not consuming, in its own words; "": no reason known */
@@ -29,8 +41,10 @@ struct generation {
 	struct snapshot snapshot;
 	struct score *score;
 	int score_fd;
-	struct worker *workers;
-	unsigned n_workers;
+	struct worker *workers; /* all places, CREW_PLACES for each post */
+	unsigned n_workers;     /* posts of ordinary workers */
+	unsigned n_places;
+	bool has_quarantine;
 	int64_t deadline_ns; /* its start limit: until then it may take over */
 };
 
@@ -50,14 +64,21 @@ struct crew {
 	bool tested;    /* some process has been consuming: now a refusal is not fatal any more */
 	bool gave_back; /* a started job was given back while stopping */
 	int fatal;      /* exit code of a refusal that ends the daemon, or 0 */
-	uint64_t totals[COUNT_N]; /* of generations that are gone */
+	uint64_t totals[COUNT_N];    /* of generations that are gone */
+	struct suspects suspects;    /* of all generations */
+	int64_t quarantine_until_ns; /* until then it is manned, also without suspects */
+	int64_t looked_ns;           /* when relief_tick last looked at the rows */
 	struct leftover *leftovers;
 	size_t n_leftovers;
 };
 
 /* Walks over all workers; begins with NULL, ends with NULL. */
 struct worker *crew_after(struct crew *crew, struct worker *worker);
-unsigned crew_count(const struct generation *generation, enum slot_state state);
+/* How many ordinary posts have a process that consumes; or whose plugins are open, at least. */
+unsigned crew_consuming(const struct generation *generation);
+unsigned crew_loaded(const struct generation *generation);
+/* How a worker is called in the log. */
+struct log_field crew_who(const struct worker *worker);
 /* The first reason that one of them gives for not consuming; "" without one. */
 const char *crew_why(const struct generation *generation);
 
@@ -65,6 +86,11 @@ const char *crew_why(const struct generation *generation);
 struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot) MUST_CHECK;
 /* Frees the leaving generation, or while stopping all of them, once no process is left. */
 void crew_bury(struct crew *crew);
+
+/* One event for one worker, with all that follows. */
+void crew_step(struct crew *crew, struct worker *worker, enum slot_event event);
+/* What is known against messages has changed: all workers are to know. */
+void crew_tell_suspects(struct crew *crew);
 
 void crew_order(struct crew *crew, struct generation *generation, enum slot_event event);
 void crew_order_all(struct crew *crew, enum slot_event event);

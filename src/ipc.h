@@ -13,6 +13,12 @@ enum ipc_word {
 	IPC_PULSE,   /* it is alive; sent once a second by the thread that watches */
 	IPC_GIVEN_BACK, /* number = started jobs that were given back so far */
 	IPC_STATE,      /* text: why it is not consuming; empty when it is again */
+	IPC_OVERRUN, /* it gave up a job whose task does not return, and takes no more; text: which
+		      */
+	/* about the message whose identity stands in text, in hex */
+	IPC_ASIDE,      /* it was put into the quarantine */
+	IPC_SETTLED,    /* it was known to the supervisor, and is settled for good */
+	IPC_LEASE_LOST, /* the broker took it back from a running job */
 	/* supervisor to worker */
 	IPC_DRAIN, /* take no more; number = milliseconds that running jobs may still have */
 	IPC_NOW,   /* give back what still runs and leave */

@@ -11,6 +11,7 @@ enum {
 	ATTEMPT_MAX =
 	    1000000, /* more than any configuration can ask for: such a number is forged */
 	SHORTSTR_MAX = 255,
+	CRASHES_MAX = 1000, /* above every limit that can be configured */
 };
 
 /* About 290 years: keeps sums of times far from overflow. */
@@ -29,7 +30,7 @@ struct warren_job *job_create(const struct warren_api *api, const struct conf_qu
 	job->api = api;
 	job->queue = queue;
 	job->attempt = 1;
-	job->deadline_ns = CLOCK_NEVER;
+	job->deadline_ns = job->kill_ns = CLOCK_NEVER;
 	job->retry_after_ns = -1;
 	job->follow_ups_tail = &job->follow_ups;
 	atomic_init(&job->progress, -1);
@@ -43,6 +44,42 @@ void job_destroy(struct warren_job *job)
 	msg_free_body(&job->msg);
 	arena_destroy(job->arena);
 	free(job);
+}
+
+struct warren_job *job_stand_in(const struct warren_job *job)
+{
+	struct warren_job *twin = job_create(job->api, job->queue);
+	if (!twin)
+		return NULL;
+	twin->msg = job->msg;
+	twin->msg.body_alloc = NULL; /* the job's own */
+	twin->msg.body_map_len = 0;
+	twin->origin = job->origin;
+	memcpy(twin->id, job->id, sizeof(twin->id));
+	twin->task = job->task;
+	twin->task_name = job->task_name;
+	twin->attempt = job->attempt;
+	twin->first_at_ms = job->first_at_ms;
+	twin->expires_at_ms = job->expires_at_ms;
+	twin->first_exchange = job->first_exchange;
+	twin->first_routing_key = job->first_routing_key;
+	memcpy(twin->identity, job->identity, sizeof(twin->identity));
+	twin->crashes = job->crashes;
+	twin->signal = job->signal;
+	twin->suspected = job->suspected;
+	twin->ran = job->ran;
+	twin->taken_ns = job->taken_ns;
+	twin->started_ns = job->started_ns;
+	atomic_store(&twin->identified, true);
+	return twin;
+}
+
+int job_carried_crashes(const struct warren_job *job)
+{
+	int64_t n;
+	if (!table_get_int(&job->msg.props.headers, "x-warren-crashes", &n) || n < 0)
+		return 0;
+	return n < CRASHES_MAX ? (int)n : CRASHES_MAX;
 }
 
 /* The property `expiration` is a decimal number of milliseconds as text. */

@@ -10,6 +10,7 @@
 
 #include "conf.h"
 #include "msg.h"
+#include "suspect.h"
 
 struct task; /* plugin.h */
 struct score_row;
@@ -54,8 +55,17 @@ struct warren_job {
 	int64_t first_at_ms, expires_at_ms; /* expires_at 0: never */
 	struct bytes first_exchange, first_routing_key;
 
+	/* What is known against the message. */
+	uint8_t identity[IDENTITY_LEN];
+	atomic_bool identified; /* the identity is there, also for other threads */
+	int crashes;            /* how often it brought its worker down */
+	const char *signal;     /* of the last time; NULL: none known */
+	bool suspected;         /* the supervisor knows it, and is to be told when it is settled */
+	bool ran;               /* its task was called */
+
 	int64_t taken_ns, started_ns, ended_ns; /* monotonic */
 	int64_t deadline_ns;                    /* soft time limit; CLOCK_NEVER: none */
+	int64_t kill_ns;                        /* it is given up then; CLOCK_NEVER: never */
 
 	atomic_bool lost; /* the broker has given the message to somebody else: said once, holds */
 	atomic_int stop;  /* enum warren_stop, set by drain, loss of the connection, cancel */
@@ -85,6 +95,16 @@ struct warren_job *job_create(const struct warren_api *api, const struct conf_qu
 
 /* NULL is accepted. Frees the message too. */
 void job_destroy(struct warren_job *job);
+
+/*
+ * What stands in for a job that was given up while its task still runs: the same delivery, with
+ * memory of its own for what is published about it. Reads only what the task cannot change. The
+ * job must outlive it. NULL when memory is short.
+ */
+struct warren_job *job_stand_in(const struct warren_job *job);
+
+/* How many crashes of its worker the message itself tells of: only where it can be believed. */
+int job_carried_crashes(const struct warren_job *job);
 
 /*
  * Reads attempt, first exchange and routing key, first-at and expiry from the x-warren headers

@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "host.h"
+#include "ipc.h"
 #include "ladder.h"
 #include "topology.h"
 
@@ -76,6 +77,7 @@ struct lane {
 	struct conn_waiter waiter;
 	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
 	struct warren_job *running;  /* out, with the thread */
+	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
 	char tag[64];
@@ -284,6 +286,20 @@ static void lane_lost(struct link *link, struct lane *lane)
 	(void)drop_waiting(link, lane->inbox);
 }
 
+/*
+ * The broker takes a message back from a job that still runs: somebody else gets it now, and it may
+ * go on like that for ever, so the supervisor counts it.
+ */
+static void lease_lost(struct link *link, const struct lane *lane)
+{
+	char identity[2 * IDENTITY_LEN + 1];
+	const struct warren_job *job = lane->running;
+	if (!job || link->setup.no_ack || !atomic_load(&job->identified))
+		return;
+	identity_show(job->identity, identity);
+	(void)ipc_send(link->setup.supervisor, IPC_LEASE_LOST, 0, identity);
+}
+
 static bool sent(struct link *link, bool ok)
 {
 	if (!ok)
@@ -443,7 +459,7 @@ static void on_control_event(struct link *link, const struct event *event)
 		return;
 	/* The broker's answer tells the name of a queue that it named itself. */
 	if (event->kind == EV_QUEUE_OK && c->errand == ERRAND_SOURCE &&
-	    strcmp(c->script->steps[c->step].name, c->source->queue->name) == 0)
+	    c->script->steps[c->step].name[0] == '\0')
 		(void)snprintf(c->source->name, sizeof(c->source->name), "%s", event->name);
 	if (++c->step < c->script->n) {
 		run_step(link);
@@ -477,7 +493,8 @@ static unsigned count_busy(const struct link *link, const struct source *source)
 	unsigned n = 0;
 	for (unsigned i = 0; i < source->n_lanes; i++) {
 		const struct lane *lane = &link->lanes[source->first_lane + i];
-		n += lane->state == LANE_PAUSED || (lane->state == LANE_DOWN && lane->running);
+		n += lane->over || lane->state == LANE_PAUSED ||
+		     (lane->state == LANE_DOWN && lane->running);
 	}
 	return n;
 }
@@ -513,7 +530,7 @@ static void start_lanes(struct link *link)
 		struct lane *lane = &link->lanes[i];
 		/* A thread that still runs a job whose lease is lost would only keep a message
 		 * waiting. */
-		if (lane->state == LANE_DOWN && !lane->running &&
+		if (lane->state == LANE_DOWN && !lane->running && !lane->over &&
 		    lane->source->state == SOURCE_READY && now >= lane->retry_at_ns)
 			start_lane(link, lane);
 	}
@@ -545,7 +562,7 @@ static void lane_opened(struct link *link, struct lane *lane)
 	lane->state = LANE_QOS;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
 	(void)sent(link, broker_qos(conn_broker(link->conn), lane->number + FIRST_LANE,
-			     (unsigned)lane->source->queue->prefetch));
+			     link->setup.quarantine ? 1 : (unsigned)lane->source->queue->prefetch));
 }
 
 static void cancel_lane(struct link *link, struct lane *lane)
@@ -593,15 +610,27 @@ static void doubt_source(struct source *source, int64_t retry_at_ns)
 	source->retry_at_ns = retry_at_ns;
 }
 
+/* Its words up to 4.2; from 4.3 on a quorum queue cancels the consumer instead. */
+static bool is_consumer_timeout(const struct event *event)
+{
+	return event->code == 406 && strstr(event->text, "timed out");
+}
+
 static void lane_closed_by_broker(struct link *link, struct lane *lane, const struct event *event)
 {
 	struct source *source = lane->source;
 	enum lane_state was = lane->state;
+	bool timeout = is_consumer_timeout(event);
+	if (timeout)
+		lease_lost(link, lane);
 	lane_lost(link, lane);
 	uint64_t silent;
 	if (log_complain(&lane->closes, &silent))
 		log_event(LOG_WARN, "chan.closed", L_STR("queue", source->queue->label),
 		    L_INT("code", event->code), L_STR("text", event->text),
+		    L_OPT("remedy", timeout ? "a shorter queues.time_limit, or a longer "
+					      "consumer_timeout in rabbitmq.conf"
+					    : NULL),
 		    L_INT("silent", silent));
 	if (was == LANE_CONSUME && source->state == SOURCE_READY) {
 		/* The broker does not let us consume: the source's own trouble, once for all its
@@ -624,6 +653,7 @@ static void lane_cancelled(struct link *link, struct lane *lane)
 	if (log_complain(&lane->closes, &silent))
 		log_event(LOG_WARN, "consumer.cancelled", L_STR("queue", source->queue->label),
 		    L_INT("silent", silent));
+	lease_lost(link, lane);
 	lane_lost(link, lane);
 	lane->state = LANE_CLOSING;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
@@ -800,7 +830,7 @@ static void pause_or_resume(struct link *link, int64_t now)
 		struct lane *lane = &link->lanes[i];
 		if (pause && lane->state == LANE_CONSUMING)
 			cancel_lane(link, lane);
-		else if (resume && lane->state == LANE_PAUSED)
+		else if (resume && lane->state == LANE_PAUSED && !lane->over)
 			lane_subscribe(link, lane);
 	}
 }
@@ -836,15 +866,23 @@ static const struct conn_ops ops = {
 
 static bool is_ours(const struct link_setup *setup, const struct conf_queue *queue)
 {
+	if (setup->quarantine)
+		return !setup->no_ack && topology_has_quarantine(queue);
 	return queue->no_ack == setup->no_ack && (!queue->exclusive || setup->worker == 0);
+}
+
+static unsigned count_lanes(const struct link_setup *setup, const struct conf_queue *queue)
+{
+	if (!is_ours(setup, queue))
+		return 0;
+	return setup->quarantine ? 1 : (unsigned)queue->threads;
 }
 
 unsigned link_count_threads(const struct link_setup *setup)
 {
 	unsigned n = 0;
 	for (size_t i = 0; i < setup->conf->n_queues; i++)
-		if (is_ours(setup, &setup->conf->queues[i]))
-			n += (unsigned)setup->conf->queues[i].threads;
+		n += count_lanes(setup, &setup->conf->queues[i]);
 	return n;
 }
 
@@ -876,15 +914,17 @@ struct link *link_create(const struct link_setup *setup)
 	unsigned number = 0;
 	for (size_t i = 0; i < setup->conf->n_queues; i++) {
 		const struct conf_queue *queue = &setup->conf->queues[i];
-		if (!is_ours(setup, queue))
+		unsigned lanes = count_lanes(setup, queue);
+		if (lanes == 0)
 			continue;
 		struct source *source = &link->sources[link->n_sources++];
 		source->queue = queue;
 		init_inbox(&source->shared);
 		source->first_lane = number;
-		source->n_lanes = (unsigned)queue->threads;
-		(void)snprintf(source->name, sizeof(source->name), "%s", queue->name);
-		for (int k = 0; k < queue->threads; k++)
+		source->n_lanes = lanes;
+		(void)snprintf(source->name, sizeof(source->name), "%s%s", queue->name,
+		    setup->quarantine ? QUARANTINE_SUFFIX : "");
+		for (unsigned k = 0; k < lanes; k++)
 			init_lane(link, source, number++);
 	}
 	link->conn = conn_create(setup->conf, setup->no_ack ? "work unacked" : "work", &ops, link);
@@ -968,6 +1008,23 @@ bool link_settle(
 	conn_unlock(link->conn);
 	job_destroy(job);
 	return ok;
+}
+
+void link_give_up(struct link *link, unsigned thread, struct warren_job *twin)
+{
+	struct lane *lane = &link->lanes[thread];
+	conn_lock(link->conn);
+	CHECK(lane->running && !lane->over);
+	if (atomic_load(&lane->running->lost))
+		job_stop(twin, WARREN_STOP_LOST);
+	if (link->stop)
+		job_stop(twin, link->stop);
+	lane->running = twin;
+	lane->over = true;
+	/* The cancel goes out before the ack does, so no delivery comes between. */
+	if (lane->state == LANE_CONSUMING && conn_broker(link->conn))
+		cancel_lane(link, lane);
+	conn_unlock(link->conn);
 }
 
 static void give_back_waiting(struct link *link, struct lane *lane)

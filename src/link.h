@@ -19,7 +19,9 @@ struct link_setup {
 	unsigned worker;        /* worker process 0 alone consumes exclusive queues */
 	unsigned thread_offset; /* number of this link's first thread among all of the process */
 	bool no_ack;            /* which kind of queues this link serves */
+	bool quarantine;        /* instead of the queues their quarantines, with one thread each */
 	unsigned publish_lanes; /* channels that the publishing connection will need */
+	int supervisor;         /* is told of leases that the broker took back (ipc.h) */
 };
 
 /* How many threads such a link has: one for each of its queues' `threads`. */
@@ -51,6 +53,12 @@ enum link_settlement {
  */
 bool link_settle(
     struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how);
+
+/*
+ * A job was taken away from its thread, which is stuck in it: `twin` stands in for it from now on,
+ * and link_settle is called with that. The thread's channel gets no further delivery.
+ */
+void link_give_up(struct link *link, unsigned thread, struct warren_job *twin);
 
 /* Takes no more: consumers are cancelled, waiting deliveries are given back, link_take returns
  * NULL. */

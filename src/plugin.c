@@ -235,7 +235,7 @@ static void add_task(struct opening *o, const struct warren_task *from)
 	task->plugin = o->plugin;
 	if (from->flags & WARREN_SERIAL) {
 		task->serial = grab(o->plugins, 1, sizeof(*task->serial));
-		PTOK(pthread_mutex_init(task->serial, NULL));
+		turn_init(task->serial);
 	}
 }
 
@@ -579,16 +579,30 @@ static enum warren_verdict weigh(const struct warren_job *job, enum warren_verdi
 	return job->refused == WARREN_ENOMEM ? WARREN_RETRY : WARREN_DEAD;
 }
 
-enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job)
+bool task_enter(const struct task *task, bool (*leave)(void *arg), void *arg)
+{
+	return !task->serial || turn_take(task->serial, leave, arg);
+}
+
+void task_leave(const struct task *task)
+{
+	if (task->serial)
+		turn_give(task->serial);
+}
+
+enum warren_verdict task_call(struct plugin_thread *thread, struct warren_job *job)
 {
 	const struct task *task = job->task;
-	enum warren_verdict verdict;
 	job->state = task->plugin->state;
 	job->thread_state = thread->states[task->plugin->index];
-	if (task->serial)
-		PTOK(pthread_mutex_lock(task->serial));
-	verdict = task->run(job);
-	if (task->serial)
-		PTOK(pthread_mutex_unlock(task->serial));
-	return weigh(job, verdict);
+	return weigh(job, task->run(job));
+}
+
+enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job)
+{
+	enum warren_verdict verdict;
+	CHECK(task_enter(job->task, NULL, NULL)); /* nothing breaks it off */
+	verdict = task_call(thread, job);
+	task_leave(job->task);
+	return verdict;
 }

@@ -9,10 +9,9 @@
 #ifndef WARREN_PLUGIN_H
 #define WARREN_PLUGIN_H
 
-#include <pthread.h>
-
 #include "conf.h"
 #include "host.h"
+#include "turn.h"
 
 struct plugins;
 struct plugin_thread; /* the thread states of all plugins for one worker thread */
@@ -21,7 +20,7 @@ struct task {
 	const char *name;
 	enum warren_verdict (*run)(struct warren_job *job);
 	int64_t time_limit_ns; /* the task's own, 0 none; the shorter of it and the queue's holds */
-	pthread_mutex_t *serial; /* NULL unless WARREN_SERIAL */
+	struct turn *serial;   /* NULL unless WARREN_SERIAL */
 	const struct plugin *plugin;
 };
 
@@ -88,10 +87,18 @@ struct plugin_thread *plugins_thread_open(
 void plugins_thread_close(struct plugin_thread *thread);
 
 /*
- * Runs job->task in the calling thread, under its lock where it is WARREN_SERIAL, and returns its
+ * Runs job->task in the calling thread, in its turn where it is WARREN_SERIAL, and returns its
  * word, which may be no verdict at all: a breach. Sets job's states. A done whose reply or
  * follow-up the host had refused is turned into retry or dead, with the reason.
  */
 enum warren_verdict task_run(struct plugin_thread *thread, struct warren_job *job);
+
+/*
+ * The three parts of task_run, for who must be able to break off the wait for the turn:
+ * task_enter is false when leave(arg) says that there is no point in waiting any more.
+ */
+bool task_enter(const struct task *task, bool (*leave)(void *arg), void *arg) MUST_CHECK;
+enum warren_verdict task_call(struct plugin_thread *thread, struct warren_job *job);
+void task_leave(const struct task *task);
 
 #endif

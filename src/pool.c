@@ -12,9 +12,14 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "crash.h"
 #include "host.h"
+#include "identity.h"
+#include "ipc.h"
 #include "ladder.h"
+#include "overseer.h"
 #include "settle.h"
+#include "topology.h"
 
 enum { UNSTORED_WAIT_S = 5 };
 
@@ -31,20 +36,38 @@ struct pool_thread {
 	struct plugin_thread *plugins;
 	struct settler settler;
 	unsigned looked; /* guard_after()'s */
+	struct grip *grip;
+	/* A job that was given up, and what settles it in the thread's place. */
+	struct warren_job *lost, *twin;
+	enum outcome fate;
+	pthread_t undertaker;
+	bool has_undertaker;
+	atomic_bool given_up; /* all of this is set, and counted */
 };
 
 struct pool {
 	struct pool_setup setup;
 	struct pool_thread *threads;
+	struct grip *grips; /* one for each */
+	struct overseer *overseer;
+	struct turn alone; /* in the quarantine: whose turn it is to run */
 	unsigned n;
 	atomic_uint running, given_back;
-	int ended_fd;
+	atomic_uint unsettled; /* jobs that were given up and are being settled */
+	atomic_bool overrun;   /* one was given up: nothing new is started */
+	int news_fd;
 	/* How pool_start hears from a thread that opens its plugins. */
 	pthread_mutex_t lock;
 	pthread_cond_t opened;
 	unsigned n_opened;
 	char refusal[512];
+	char which[512]; /* the first job that was given up */
 };
+
+static void tell_news(struct pool *pool)
+{
+	CHECK(eventfd_write(pool->news_fd, 1) == 0);
+}
 
 /* ---- before the task ---- */
 
@@ -101,6 +124,100 @@ static bool may_run(struct pool_thread *t, struct warren_job *job, enum outcome 
 	return true;
 }
 
+/* ---- suspects ---- */
+
+/* Told of itself by a quorum queue: how often it was handed out and not settled. */
+static int64_t delivery_count(const struct warren_job *job)
+{
+	int64_t n;
+	return table_get_int(&job->msg.props.headers, "x-delivery-count", &n) ? n : 0;
+}
+
+static void tell_supervisor(
+    const struct pool_thread *t, enum ipc_word word, const uint8_t *identity)
+{
+	char text[2 * IDENTITY_LEN + 1];
+	identity_show(identity, text);
+	(void)ipc_send(t->pool->setup.supervisor, word, 0, text);
+}
+
+static enum outcome put_aside(struct warren_job *job)
+{
+	if (job->crashes)
+		return not_run(job, OUTCOME_SUSPECT,
+		    "it brought its worker down (%s): it runs alone next",
+		    job->signal ? job->signal : "?");
+	return not_run(job, OUTCOME_SUSPECT,
+	    "it ran in a worker that came to a sudden end (%s): it runs alone next",
+	    job->signal ? job->signal : "?");
+}
+
+/* What is known against the message: from the supervisor, and from what it carries itself. */
+static struct suspect recall(struct pool_thread *t, struct warren_job *job, bool trusted)
+{
+	struct suspect known = { 0 };
+	identity_of(job, job->identity);
+	atomic_store(&job->identified, true);
+	job->suspected = score_find_suspect(t->pool->setup.score, job->identity, &known);
+	if (!job->suspected)
+		known = (struct suspect){ 0 };
+	job->crashes = trusted ? job_carried_crashes(job) : 0;
+	job->signal = suspect_signal_name(known.signal);
+	return known;
+}
+
+/*
+ * A message that may bring its worker down does not run beside others: it is put aside, runs alone
+ * in the quarantine, and is dead when its crashes are too many. There each new crash is written on
+ * the message before it runs again, so that the count outlives the supervisor. Without one that
+ * remembers, the delivery count of a quorum queue is reason enough to be careful.
+ */
+static bool is_harmless(
+    struct pool_thread *t, struct warren_job *job, bool trusted, enum outcome *outcome)
+{
+	bool quarantine = t->pool->setup.quarantine;
+	struct suspect known = recall(t, job, trusted);
+	int carried = job->crashes, limit = job->queue->crash_limit;
+	if (known.crashes > job->crashes)
+		job->crashes = known.crashes;
+	if (job->crashes >= limit) {
+		*outcome = not_run(job, OUTCOME_CRASHED,
+		    "it brought its worker down %d times, the last time by %s", job->crashes,
+		    job->signal ? job->signal : "an unknown signal");
+		return false;
+	}
+	job->attempt += known.leases;
+	if (known.leases && job->attempt > job->queue->retry.attempts) {
+		job->attempt = job->queue->retry.attempts;
+		*outcome = not_run(job, OUTCOME_TIMED_OUT,
+		    "its runs took too long, %d times: the broker took it back, or they were "
+		    "killed",
+		    known.leases);
+		return false;
+	}
+	bool unknown_trouble = !job->suspected && delivery_count(job) >= limit;
+	if (!topology_has_quarantine(job->queue) ||
+	    !(quarantine ? job->crashes > carried : known.doubtful || unknown_trouble))
+		return true;
+	*outcome = put_aside(job);
+	return false;
+}
+
+/* After it was settled. */
+static void report_suspect(const struct pool_thread *t, const uint8_t *identity, bool suspected,
+    const struct settlement *s)
+{
+	if (s->lost)
+		return;
+	if (s->action.kind == ACTION_ASIDE)
+		tell_supervisor(t, IPC_ASIDE, identity);
+	else if (suspected && (s->action.kind == ACTION_DONE || s->action.kind == ACTION_DEAD ||
+				  s->action.kind == ACTION_DROP))
+		tell_supervisor(t, IPC_SETTLED, identity);
+}
+
+/* ---- the task ---- */
+
 static int64_t shorter_limit(int64_t a, int64_t b)
 {
 	if (a == 0 || b == 0)
@@ -119,17 +236,18 @@ static void put_text(char *out, size_t size, struct bytes text)
 static void fill_row(struct pool_thread *t, const struct warren_job *job)
 {
 	struct score_job row = { .attempt = job->attempt,
+		.crashes = job->crashes,
 		.redelivered = job->msg.redelivered,
 		.started_ns = job->started_ns,
-		.deadline_ns = job->deadline_ns };
+		.deadline_ns = job->deadline_ns,
+		.kill_ns = job->kill_ns };
+	memcpy(row.identity, job->identity, sizeof(row.identity));
 	put_text(row.id, sizeof(row.id), bytes_of(job->id));
 	put_text(row.queue, sizeof(row.queue), bytes_of(job->queue->label));
 	put_text(row.task, sizeof(row.task), job->task_name);
 	put_text(row.message_id, sizeof(row.message_id), job->msg.props.message_id);
 	score_begin(t->row, &row);
 }
-
-/* ---- the task ---- */
 
 static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *job)
 {
@@ -147,24 +265,95 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 	    job->task->name, (int)verdict);
 }
 
-static enum outcome run(struct pool_thread *t, struct warren_job *job)
+static void set_limits(struct warren_job *job)
 {
-	enum outcome outcome;
+	int64_t limit = shorter_limit(job->queue->time_limit_ns, job->task->time_limit_ns);
+	job->started_ns = clock_mono_ns();
+	if (!limit)
+		return;
+	job->deadline_ns = job->started_ns + limit;
+	job->kill_ns = job->deadline_ns + job->queue->kill_after_ns;
+}
+
+/* A job that waits for its turn has not begun: it goes back where somebody else may have the turn
+ * sooner. */
+struct waiting {
+	struct pool *pool;
+	struct warren_job *job;
+};
+
+static bool stops_waiting(void *arg)
+{
+	struct waiting *w = arg;
+	if (atomic_load(&w->pool->overrun))
+		job_stop(w->job, WARREN_STOP_DRAIN);
+	return job_stopping(w->job) != 0;
+}
+
+static bool enter(struct pool *pool, struct warren_job *job)
+{
+	struct waiting w = { pool, job };
+	if (pool->setup.quarantine && !turn_take(&pool->alone, stops_waiting, &w))
+		return false;
+	if (task_enter(job->task, stops_waiting, &w))
+		return true;
+	if (pool->setup.quarantine)
+		turn_give(&pool->alone);
+	return false;
+}
+
+static void leave(struct pool *pool, const struct task *task)
+{
+	task_leave(task);
+	if (pool->setup.quarantine)
+		turn_give(&pool->alone);
+}
+
+static void log_timeout(const struct pool_thread *t, const char *kind, enum log_level level)
+{
+	struct score_job job;
+	if (!score_read_job(t->row, &job))
+		return;
+	log_event(level, "task.timeout", L_STR("kind", kind), L_STR("job", job.id),
+	    L_STR("task", job.task), L_STR("queue", job.queue), L_INT("attempt", job.attempt),
+	    L_NS("after", clock_mono_ns() - job.started_ns));
+}
+
+/* Runs the task. False when the job was given up meanwhile: it is somebody else's. */
+static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
+{
+	const struct task *task = job->task;
+	set_limits(job);
+	fill_row(t, job);
+	job->ran = true;
+	grip_take(t->grip, job, job->deadline_ns, job->kill_ns);
+	enum warren_verdict verdict = task_call(t->plugins, job);
+	bool ours = grip_drop(t->grip);
+	leave(t->pool, task);
+	if (!ours)
+		return false;
+	guard_after(t->pool->setup.guard, &t->looked, job);
+	job->ended_ns = clock_mono_ns();
+	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
+		log_timeout(t, "soft", LOG_WARN);
+	score_count(t->row, COUNT_RUN_NS, (uint64_t)(job->ended_ns - job->started_ns));
+	*outcome = outcome_of(verdict, job);
+	return true;
+}
+
+static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
+{
+	bool trusted = t->pool->setup.quarantine || came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
-	job_read_headers(job, came_back(job), clock_wall_ms());
-	if (!may_run(t, job, &outcome))
-		return outcome;
-
-	int64_t limit = shorter_limit(job->queue->time_limit_ns, job->task->time_limit_ns);
-	if (limit)
-		job->deadline_ns = job->started_ns + limit;
-	fill_row(t, job);
-	enum warren_verdict verdict = task_run(t->plugins, job);
-	job->ended_ns = clock_mono_ns();
-	score_count(t->row, COUNT_RUN_NS, (uint64_t)(job->ended_ns - job->started_ns));
-	guard_after(t->pool->setup.guard, &t->looked, job);
-	return outcome_of(verdict, job);
+	job_read_headers(job, trusted, clock_wall_ms());
+	if (!may_run(t, job, outcome) || !is_harmless(t, job, trusted, outcome))
+		return true;
+	if (!enter(t->pool, job)) {
+		*outcome = not_run(job, OUTCOME_RETRY, "stopped before it began");
+		return true;
+	}
+	return run_task(t, job, outcome);
 }
 
 /* ---- after the task ---- */
@@ -188,6 +377,8 @@ static struct ending ending_of(const struct settlement *s)
 		return (struct ending){ "job.dead", LOG_WARN, COUNT_DEAD };
 	case ACTION_GIVE_BACK:
 		return (struct ending){ "job.given_back", LOG_WARN, COUNT_GIVEN_BACK };
+	case ACTION_ASIDE:
+		return (struct ending){ "job.quarantined", LOG_WARN, COUNT_QUARANTINED };
 	case ACTION_DROP:
 	case ACTION_NOTHING:
 		break;
@@ -211,7 +402,8 @@ static void log_job(
 	    L_OPT_BYTES("message_id", job->msg.props.message_id),
 	    job->msg.redelivered ? L_BOOL("redelivered", true)
 				 : (struct log_field){ .kind = LOG_K_SKIP },
-	    verdict, delay, L_OPT("reason", job->reason));
+	    verdict, delay, job->crashes ? L_INT("crashes", job->crashes) : L_OPT("", NULL),
+	    L_OPT("reason", job->reason));
 }
 
 static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
@@ -221,27 +413,138 @@ static void count(struct pool_thread *t, const struct settlement *s, const struc
 	score_count(t->row, COUNT_UNROUTABLE, s->unroutable);
 	if (!s->lost && s->action.kind != ACTION_GIVE_BACK)
 		atomic_fetch_add(
-		    &score_worker(t->pool->setup.score, t->pool->setup.worker)->jobs, 1);
+		    &score_worker(t->pool->setup.score, t->pool->setup.place)->jobs, 1);
 }
 
 static void settle(struct pool_thread *t, struct warren_job *job, enum outcome outcome)
 {
-	score_state(t->row, ROW_SETTLING);
 	struct settlement s = settle_job(&t->settler, job, outcome);
-	bool started = job->task != NULL;
 	struct ending ending = ending_of(&s);
 	/* The line and the count come first: who sees the ack may look for them. */
 	log_job(job, &s, &ending);
 	count(t, &s, &ending);
-	if (s.action.kind == ACTION_GIVE_BACK && started)
+	if (s.action.kind == ACTION_GIVE_BACK && job->ran)
 		atomic_fetch_add(&t->pool->given_back, 1);
 	char id[sizeof(job->id)];
+	uint8_t identity[IDENTITY_LEN];
+	bool suspected = job->suspected;
 	memcpy(id, job->id, sizeof(id));
+	memcpy(identity, job->identity, sizeof(identity));
 	if (!link_settle(t->link, t->link_number, job, settle_how(s.action.kind))) {
 		log_event(LOG_WARN, "ack.stale", L_STR("job", id),
 		    L_STR("queue", link_queue(t->link, t->link_number)->label));
 		score_count(t->row, COUNT_LOST, 1);
+		s.lost = true;
 	}
+	report_suspect(t, identity, suspected, &s);
+}
+
+/* ---- jobs that are given up ---- */
+
+static void end_thread(struct pool_thread *t)
+{
+	crash_thread_end();
+	score_state(t->row, ROW_UNUSED);
+	atomic_store(&t->ended, true);
+	atomic_fetch_sub(&t->pool->running, 1);
+	tell_news(t->pool);
+}
+
+static void *bury(void *arg)
+{
+	struct pool_thread *t = arg;
+	settle(t, t->twin, t->fate);
+	atomic_fetch_sub(&t->pool->unsettled, 1);
+	tell_news(t->pool);
+	return NULL;
+}
+
+static bool start_undertaker(struct pool_thread *t)
+{
+	pthread_attr_t attr;
+	PTOK(pthread_attr_init(&attr));
+	PTOK(pthread_attr_setstacksize(&attr, BROKER_STACK_SIZE));
+	t->has_undertaker = pthread_create(&t->undertaker, &attr, bury, t) == 0;
+	PTOK(pthread_attr_destroy(&attr));
+	if (t->has_undertaker)
+		(void)pthread_setname_np(t->undertaker, "undertaker");
+	return t->has_undertaker;
+}
+
+/*
+ * The thread will not settle its job any more. A stand-in is settled instead, on the thread's own
+ * publishing lane, by a thread of its own: publishing may take long, and others may be late, too.
+ */
+static void give_up(
+    struct pool_thread *t, struct warren_job *job, enum outcome fate, const char *reason)
+{
+	struct pool *pool = t->pool;
+	atomic_fetch_add(&pool->unsettled, 1);
+	atomic_store(&t->given_up, true);
+	atomic_store(&job->gone, true);
+	t->lost = job;
+	score_state(t->row, ROW_GIVEN_UP);
+	PTOK(pthread_mutex_lock(&pool->lock));
+	if (!pool->which[0])
+		(void)snprintf(pool->which, sizeof(pool->which), "job %s, task %.*s, queue %s",
+		    job->id, (int)job->task_name.len, job->task_name.data, job->queue->label);
+	PTOK(pthread_mutex_unlock(&pool->lock));
+	atomic_store(&pool->overrun, true);
+	t->fate = fate;
+	t->twin = job_stand_in(job);
+	if (!t->twin) {
+		/* The broker gives it to somebody else when the process is gone. */
+		log_event(LOG_ERROR, "memory.short", L_STR("job", job->id));
+		atomic_fetch_sub(&pool->unsettled, 1);
+		tell_news(pool);
+		return;
+	}
+	t->twin->ended_ns = clock_mono_ns();
+	(void)snprintf(t->twin->reason, sizeof(t->twin->reason), "%s", reason);
+	link_give_up(t->link, t->link_number, t->twin);
+	tell_news(pool);
+	if (!start_undertaker(t))
+		(void)bury(t);
+}
+
+static void on_late(void *owner, unsigned number)
+{
+	struct pool *pool = owner;
+	log_timeout(&pool->threads[number], "soft", LOG_WARN);
+}
+
+static void on_overrun(void *owner, unsigned number, struct warren_job *job)
+{
+	struct pool *pool = owner;
+	struct pool_thread *t = &pool->threads[number];
+	log_timeout(t, "hard", LOG_ERROR);
+	score_count(t->row, COUNT_TIMED_OUT, 1);
+	give_up(
+	    t, job, OUTCOME_TIMED_OUT, "its task did not return within time_limit and kill_after");
+}
+
+static const struct overseer_ops overseer_ops = { .late = on_late, .give_up = on_overrun };
+
+/* The task has ended its thread: the process lacks one from now on, and is replaced. */
+static void on_thread_exit(void *arg)
+{
+	struct pool_thread *t = arg;
+	struct warren_job *job = t->grip->job;
+	if (grip_lose(t->grip)) {
+		log_event(LOG_ERROR, "plugin.thread_exit", L_STR("job", job->id),
+		    L_BYTES("task", job->task_name), L_STR("plugin", job->task->plugin->label));
+		leave(t->pool, job->task);
+		give_up(t, job, OUTCOME_BREACH, "its task ended the worker thread");
+	}
+	end_thread(t);
+}
+
+/* Its job was given up while it ran. */
+static void come_back_late(struct pool_thread *t, const struct warren_job *job)
+{
+	log_event(LOG_WARN, "job.late", L_STR("job", job->id), L_STR("queue", job->queue->label),
+	    L_NS("took", clock_mono_ns() - job->started_ns));
+	score_count(t->row, COUNT_LOST, 1);
 }
 
 /* No file could hold its body, so it goes back; not at once, or it would be here again at once. */
@@ -258,19 +561,32 @@ static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
 }
 
+/* True when the thread may take another one. */
+static bool work_on(struct pool_thread *t, struct warren_job *job)
+{
+	enum outcome outcome;
+	score_count(t->row, COUNT_TAKEN, 1);
+	if (job->msg.redelivered)
+		score_count(t->row, COUNT_REDELIVERED, 1);
+	if (job->msg.flaw == MSG_UNSTORED) {
+		give_back_unstored(t, job);
+		return true;
+	}
+	if (!run(t, job, &outcome)) {
+		come_back_late(t, job); /* and its memory is left: somebody may still read it */
+		return false;
+	}
+	score_state(t->row, ROW_SETTLING);
+	settle(t, job, outcome);
+	score_state(t->row, ROW_IDLE);
+	return true;
+}
+
 static void work(struct pool_thread *t)
 {
 	struct warren_job *job;
-	while ((job = link_take(t->link, t->link_number))) {
-		score_count(t->row, COUNT_TAKEN, 1);
-		if (job->msg.redelivered)
-			score_count(t->row, COUNT_REDELIVERED, 1);
-		if (job->msg.flaw == MSG_UNSTORED)
-			give_back_unstored(t, job);
-		else
-			settle(t, job, run(t, job));
-		score_state(t->row, ROW_IDLE);
-	}
+	while ((job = link_take(t->link, t->link_number)) && work_on(t, job))
+		continue;
 }
 
 /* ---- threads ---- */
@@ -279,7 +595,11 @@ static bool open_plugins(struct pool_thread *t)
 {
 	struct pool *pool = t->pool;
 	char why[sizeof(pool->refusal)] = "";
-	t->plugins = plugins_thread_open(pool->setup.plugins, t->number, why, sizeof(why));
+	if (crash_thread_start(t->row))
+		t->plugins = plugins_thread_open(pool->setup.plugins, t->number, why, sizeof(why));
+	else
+		(void)snprintf(
+		    why, sizeof(why), "no memory for its signal stack: %s", strerror(errno));
 	PTOK(pthread_mutex_lock(&pool->lock));
 	if (!t->plugins && !pool->refusal[0])
 		memcpy(pool->refusal, why, sizeof(why));
@@ -294,13 +614,12 @@ static void *thread_main(void *arg)
 	struct pool_thread *t = arg;
 	if (open_plugins(t)) {
 		score_state(t->row, ROW_IDLE);
+		pthread_cleanup_push(on_thread_exit, t);
 		work(t);
+		pthread_cleanup_pop(0);
 		plugins_thread_close(t->plugins);
 	}
-	score_state(t->row, ROW_UNUSED);
-	atomic_store(&t->ended, true);
-	if (atomic_fetch_sub(&t->pool->running, 1) == 1)
-		CHECK(eventfd_write(t->pool->ended_fd, 1) == 0);
+	end_thread(t);
 	return NULL;
 }
 
@@ -334,7 +653,8 @@ static void init_thread(struct pool *pool, unsigned number)
 	t->number = number;
 	t->link = acked ? setup->acked : setup->unacked;
 	t->link_number = acked ? number : number - setup->n_acked;
-	t->row = score_row(setup->score, setup->worker, number);
+	t->row = score_row(setup->score, setup->place, number);
+	t->grip = &pool->grips[number];
 	t->settler = (struct settler){ .conf = setup->conf,
 		.link = setup->acked,
 		.publisher = setup->publisher,
@@ -348,8 +668,11 @@ struct pool *pool_create(const struct pool_setup *setup)
 	pool->setup = *setup;
 	pool->n = setup->n_acked + setup->n_unacked;
 	pool->threads = xcalloc(pool->n, sizeof(*pool->threads));
-	pool->ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(pool->ended_fd >= 0);
+	pool->grips = xcalloc(pool->n, sizeof(*pool->grips));
+	pool->overseer = overseer_create(pool->grips, pool->n, &overseer_ops, pool);
+	turn_init(&pool->alone);
+	pool->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	CHECK(pool->news_fd >= 0);
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)
@@ -373,17 +696,45 @@ bool pool_start(struct pool *pool, char *why, size_t why_size)
 	if (!why[0] && pool->refusal[0])
 		(void)snprintf(why, why_size, "%s", pool->refusal);
 	PTOK(pthread_mutex_unlock(&pool->lock));
+	if (!why[0] && !overseer_start(pool->overseer))
+		(void)snprintf(
+		    why, why_size, "the overseer thread cannot be made: %s", strerror(errno));
 	return !why[0];
 }
 
-int pool_ended_fd(const struct pool *pool)
+int pool_news_fd(const struct pool *pool)
 {
-	return pool->ended_fd;
+	return pool->news_fd;
 }
 
-unsigned pool_running(const struct pool *pool)
+static bool is_stuck(const struct pool_thread *t)
 {
-	return atomic_load(&pool->running);
+	return atomic_load(&t->given_up) && grip_is_stuck(t->grip);
+}
+
+unsigned pool_stuck(const struct pool *pool)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < pool->n; i++)
+		n += is_stuck(&pool->threads[i]);
+	return n;
+}
+
+/* Stuck first: a thread that comes back between the two is then counted, not missed. */
+unsigned pool_working(const struct pool *pool)
+{
+	unsigned stuck = pool_stuck(pool);
+	return atomic_load(&pool->running) - stuck + atomic_load(&pool->unsettled);
+}
+
+bool pool_overrun(struct pool *pool, char *which, size_t size)
+{
+	if (!atomic_load(&pool->overrun))
+		return false;
+	PTOK(pthread_mutex_lock(&pool->lock));
+	(void)snprintf(which, size, "%s", pool->which);
+	PTOK(pthread_mutex_unlock(&pool->lock));
+	return true;
 }
 
 unsigned pool_given_back(const struct pool *pool)
@@ -395,7 +746,8 @@ unsigned pool_abandoned(const struct pool *pool)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < pool->setup.n_acked; i++)
-		n += pool->threads[i].made && !atomic_load(&pool->threads[i].ended);
+		n += pool->threads[i].made && !atomic_load(&pool->threads[i].ended) &&
+		     !is_stuck(&pool->threads[i]);
 	return n;
 }
 
@@ -403,10 +755,17 @@ void pool_destroy(struct pool *pool)
 {
 	if (!pool)
 		return;
-	for (unsigned i = 0; i < pool->n; i++)
+	overseer_destroy(pool->overseer);
+	for (unsigned i = 0; i < pool->n; i++) {
 		if (pool->threads[i].made)
 			PTOK(pthread_join(pool->threads[i].thread, NULL));
-	close(pool->ended_fd);
+		if (pool->threads[i].has_undertaker)
+			PTOK(pthread_join(pool->threads[i].undertaker, NULL));
+		job_destroy(pool->threads[i].lost);
+	}
+	close(pool->news_fd);
+	turn_fini(&pool->alone);
+	free(pool->grips);
 	PTOK(pthread_cond_destroy(&pool->opened));
 	PTOK(pthread_mutex_destroy(&pool->lock));
 	free(pool->threads);

@@ -19,7 +19,9 @@ struct pool_setup {
 	struct link *acked, *unacked; /* either may be NULL */
 	unsigned n_acked, n_unacked;  /* their threads; rows and lanes are numbered acked first */
 	struct score *score;
-	unsigned worker;
+	unsigned place;  /* of this process in the scoreboard */
+	bool quarantine; /* its jobs are suspects: they run one at a time, and are not put aside */
+	int supervisor;  /* is told what becomes of suspects (ipc.h) */
 };
 
 struct pool *pool_create(const struct pool_setup *setup);
@@ -29,18 +31,23 @@ struct pool *pool_create(const struct pool_setup *setup);
  * their links' drain. */
 bool pool_start(struct pool *pool, char *why, size_t why_size) MUST_CHECK;
 
-/* Readable when the last thread has ended. */
-int pool_ended_fd(const struct pool *pool);
-/* How many threads have not ended. */
-unsigned pool_running(const struct pool *pool);
+/* Readable when the last thread has ended, and when a job was given up. */
+int pool_news_fd(const struct pool *pool);
+/* How many threads still have something to do. */
+unsigned pool_working(const struct pool *pool);
+/* How many threads are stuck in a job that was given up: they may never end. */
+unsigned pool_stuck(const struct pool *pool);
+/* True when a job was given up, so that the process is to be replaced; `which` names it. */
+bool pool_overrun(struct pool *pool, char *which, size_t size);
 
 /* Jobs that had started and were given back unfinished. */
 unsigned pool_given_back(const struct pool *pool);
 
-/* Threads of acked queues that have not ended: the broker gives their messages to somebody else. */
+/* Threads of acked queues that are still at work: the broker gives their messages to somebody else.
+ */
 unsigned pool_abandoned(const struct pool *pool);
 
-/* Joins the threads and frees, given that pool_running() is 0. NULL is accepted. */
+/* Joins the threads and frees, given that none is working or stuck. NULL is accepted. */
 void pool_destroy(struct pool *pool);
 
 #endif

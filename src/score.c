@@ -26,6 +26,10 @@ struct score_head {
 	uint64_t magic;
 	uint32_t n_workers, rows_per_worker;
 	uint32_t worker_size, row_size; /* both sides come from one binary; this says so */
+	atomic_uint crashed;            /* some row tells of a crash that was not looked into yet */
+	atomic_uint suspects_seq;       /* odd while they are being written */
+	atomic_uint n_suspects;
+	_Alignas(uint64_t) struct suspect suspects[SUSPECTS_MAX];
 };
 
 struct score {
@@ -83,13 +87,13 @@ static void score_shape(struct score *score, uint32_t n_workers, uint32_t rows_p
 
 static void write_head(struct score *score)
 {
-	*(struct score_head *)score->map = (struct score_head){
-		.magic = SCORE_MAGIC,
-		.n_workers = score->n_workers,
-		.rows_per_worker = score->rows_per_worker,
-		.worker_size = sizeof(struct score_worker),
-		.row_size = sizeof(struct score_row),
-	};
+	struct score_head *head = score->map; /* new, so all of it is zero */
+
+	head->magic = SCORE_MAGIC;
+	head->n_workers = score->n_workers;
+	head->rows_per_worker = score->rows_per_worker;
+	head->worker_size = sizeof(struct score_worker);
+	head->row_size = sizeof(struct score_row);
 	for (uint32_t i = 0; i < score->n_workers; i++) {
 		score->workers[i].first_row = i * score->rows_per_worker;
 		score->workers[i].n_rows = score->rows_per_worker;
@@ -132,23 +136,23 @@ static bool head_fits(const struct score_head *head, size_t size)
 
 struct score *score_open(int fd)
 {
-	struct score_head head;
+	const struct score_head *head;
 	struct score *score;
 	struct stat st;
 
 	/* Without the seals somebody could shrink it, and reading would be SIGBUS. */
 	if ((fcntl(fd, F_GET_SEALS) & SCORE_SEALS) != SCORE_SEALS || fstat(fd, &st) != 0 ||
-	    st.st_size < (off_t)sizeof(head))
+	    st.st_size < (off_t)sizeof(*head))
 		return NULL;
 	score = score_map(fd, (size_t)st.st_size);
 	if (!score)
 		return NULL;
-	memcpy(&head, score->map, sizeof(head));
-	if (!head_fits(&head, score->size)) {
+	head = score->map;
+	if (!head_fits(head, score->size)) {
 		score_close(score);
 		return NULL;
 	}
-	score_shape(score, head.n_workers, head.rows_per_worker);
+	score_shape(score, head->n_workers, head->rows_per_worker);
 	return score;
 }
 
@@ -182,6 +186,22 @@ struct score_row *score_row(struct score *score, uint32_t worker, uint32_t row)
 	return &score->rows[(size_t)worker * score->rows_per_worker + row];
 }
 
+static struct score_head *head_of(struct score *score)
+{
+	return score->map;
+}
+
+/* Whether any row still tells of a crash. */
+static void note_crashes(struct score *score)
+{
+	size_t n = (size_t)score->n_workers * score->rows_per_worker;
+	unsigned crashed = 0;
+
+	for (size_t i = 0; i < n && !crashed; i++)
+		crashed = atomic_load(&score->rows[i].signal) != 0;
+	atomic_store(&head_of(score)->crashed, crashed);
+}
+
 void score_reset(struct score *score, uint32_t worker)
 {
 	struct score_worker *w = score_worker(score, worker);
@@ -197,6 +217,7 @@ void score_reset(struct score *score, uint32_t worker)
 		atomic_store(&row->jobs, 0);
 		atomic_fetch_add(&row->seq, atomic_load(&row->seq) & 1); /* it died while writing */
 	}
+	note_crashes(score);
 }
 
 uint64_t score_finished(struct score *score, uint32_t worker)
@@ -214,24 +235,25 @@ uint64_t score_finished(struct score *score, uint32_t worker)
  * name.
  */
 typedef uint64_t __attribute__((may_alias)) word;
-enum { JOB_WORDS = sizeof(struct score_job) / sizeof(word) };
 _Static_assert(sizeof(struct score_job) % sizeof(word) == 0, "a job is whole words");
+_Static_assert(sizeof(struct suspect) % sizeof(word) == 0, "a suspect is whole words");
+_Static_assert(offsetof(struct score_head, suspects) % sizeof(word) == 0, "they are aligned");
 
-static void job_store(struct score_job *to, const struct score_job *from)
+static void store_words(void *to, const void *from, size_t size)
 {
-	word *out = (word *)(void *)to;
-	const word *in = (const word *)(const void *)from;
+	word *out = to;
+	const word *in = from;
 
-	for (int i = 0; i < JOB_WORDS; i++)
+	for (size_t i = 0; i < size / sizeof(word); i++)
 		__atomic_store_n(&out[i], in[i], __ATOMIC_RELEASE);
 }
 
-static void job_fetch(struct score_job *to, const struct score_job *from)
+static void fetch_words(void *to, const void *from, size_t size)
 {
-	word *out = (word *)(void *)to;
-	const word *in = (const word *)(const void *)from;
+	word *out = to;
+	const word *in = from;
 
-	for (int i = 0; i < JOB_WORDS; i++)
+	for (size_t i = 0; i < size / sizeof(word); i++)
 		out[i] = __atomic_load_n(&in[i], __ATOMIC_ACQUIRE);
 }
 
@@ -240,7 +262,7 @@ void score_begin(struct score_row *row, const struct score_job *job)
 	unsigned seq = atomic_load_explicit(&row->seq, memory_order_relaxed);
 
 	atomic_store_explicit(&row->seq, seq + 1, memory_order_relaxed);
-	job_store(&row->job, job);
+	store_words(&row->job, job, sizeof(*job));
 	atomic_store_explicit(&row->seq, seq + 2, memory_order_release);
 	score_state(row, ROW_RUNNING);
 }
@@ -254,6 +276,12 @@ void score_count(struct score_row *row, enum score_counter what, uint64_t n)
 {
 	CHECK(what < COUNT_N);
 	atomic_fetch_add_explicit(&row->counters[what], n, memory_order_relaxed);
+}
+
+void score_crash(struct score *score, struct score_row *row, int signal)
+{
+	atomic_store(&row->signal, signal);
+	atomic_store(&head_of(score)->crashed, 1);
 }
 
 static bool row_has_job(const struct score_row *row)
@@ -270,9 +298,11 @@ static void job_bound(struct score_job *job)
 	job->task[sizeof(job->task) - 1] = '\0';
 	job->message_id[sizeof(job->message_id) - 1] = '\0';
 	job->attempt = job->attempt < 0 ? 0 : job->attempt;
+	job->crashes = job->crashes < 0 ? 0 : job->crashes;
 	job->redelivered = job->redelivered != 0;
 	job->started_ns = job->started_ns < 0 ? 0 : job->started_ns;
 	job->deadline_ns = job->deadline_ns < 0 ? 0 : job->deadline_ns;
+	job->kill_ns = job->kill_ns < 0 ? 0 : job->kill_ns;
 }
 
 bool score_read_job(const struct score_row *row, struct score_job *job)
@@ -284,7 +314,7 @@ bool score_read_job(const struct score_row *row, struct score_job *job)
 
 		if (before & 1)
 			continue;
-		job_fetch(job, &row->job);
+		fetch_words(job, &row->job, sizeof(*job));
 		if (atomic_load_explicit(&row->seq, memory_order_relaxed) != before)
 			continue;
 		job_bound(job);
@@ -302,4 +332,77 @@ uint64_t score_sum(struct score *score, enum score_counter what)
 	for (size_t i = 0; i < n; i++)
 		sum += atomic_load_explicit(&score->rows[i].counters[what], memory_order_relaxed);
 	return sum;
+}
+
+/* ---- what is known against messages ---- */
+
+void score_publish_suspects(struct score *score, const struct suspects *suspects)
+{
+	struct score_head *head = head_of(score);
+
+	/* One writer, who never dies in between and lives on. */
+	atomic_fetch_add_explicit(&head->suspects_seq, 1, memory_order_relaxed);
+	for (size_t i = 0; i < suspects->n; i++)
+		store_words(&head->suspects[i], &suspects->list[i].suspect, sizeof(struct suspect));
+	atomic_store_explicit(&head->n_suspects, (unsigned)suspects->n, memory_order_release);
+	atomic_fetch_add_explicit(&head->suspects_seq, 1, memory_order_release);
+}
+
+static bool look_up(struct score_head *head, const uint8_t *identity, struct suspect *found)
+{
+	unsigned n = atomic_load_explicit(&head->n_suspects, memory_order_acquire);
+
+	for (unsigned i = 0; i < n && i < SUSPECTS_MAX; i++) {
+		fetch_words(found, &head->suspects[i], sizeof(*found));
+		if (memcmp(found->identity, identity, IDENTITY_LEN) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool find_published(struct score_head *head, const uint8_t *identity, struct suspect *found)
+{
+	for (int i = 0; i < READ_TRIES; i++) {
+		unsigned before = atomic_load_explicit(&head->suspects_seq, memory_order_acquire);
+		bool known;
+
+		if (before & 1)
+			continue;
+		known = look_up(head, identity, found);
+		if (atomic_load_explicit(&head->suspects_seq, memory_order_relaxed) == before)
+			return known;
+	}
+	return false;
+}
+
+/* A job that crashed a moment ago, in a process that is not buried yet. */
+static bool find_crashed(struct score *score, const uint8_t *identity, struct suspect *found)
+{
+	size_t n = (size_t)score->n_workers * score->rows_per_worker;
+	struct score_job job;
+
+	for (size_t i = 0; i < n; i++) {
+		int signal = atomic_load(&score->rows[i].signal);
+
+		if (signal == 0 || !score_read_job(&score->rows[i], &job) ||
+		    memcmp(job.identity, identity, IDENTITY_LEN) != 0)
+			continue;
+		*found =
+		    (struct suspect){ .crashes = job.crashes + 1, .signal = signal, .doubtful = 1 };
+		memcpy(found->identity, identity, IDENTITY_LEN);
+		return true;
+	}
+	return false;
+}
+
+bool score_find_suspect(
+    struct score *score, const uint8_t identity[IDENTITY_LEN], struct suspect *found)
+{
+	struct score_head *head = head_of(score);
+
+	if (!identity_known(identity))
+		return false;
+	if (find_published(head, identity, found))
+		return true;
+	return atomic_load(&head->crashed) && find_crashed(score, identity, found);
 }

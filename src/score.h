@@ -9,12 +9,14 @@
 #include <sys/types.h>
 
 #include "base.h"
+#include "suspect.h"
 
 enum score_state {
 	ROW_UNUSED,
 	ROW_IDLE,     /* waits for a delivery */
 	ROW_RUNNING,  /* inside the task's run() */
 	ROW_SETTLING, /* publishing what follows, acking */
+	ROW_GIVEN_UP, /* its job is settled, but the task has not returned */
 };
 
 /* Counters of one thread; they only grow, also across worker processes, so they can be summed. */
@@ -28,7 +30,10 @@ enum score_counter {
 	COUNT_REDELIVERED, /* taken with the broker's redelivered mark */
 	COUNT_UNROUTABLE,  /* replies that no queue took */
 	COUNT_PUBLISHED,
-	COUNT_RUN_NS, /* time inside run() */
+	COUNT_QUARANTINED, /* suspects that were put into the quarantine */
+	COUNT_TIMED_OUT,   /* jobs that were given up at their time limit */
+	COUNT_CRASHES,     /* jobs that brought their worker down, for certain */
+	COUNT_RUN_NS,      /* time inside run() */
 	COUNT_N
 };
 
@@ -37,19 +42,23 @@ struct score_job {
 	char queue[192];
 	char task[256];
 	char message_id[256];
-	uint8_t identity[16];
+	uint8_t identity[IDENTITY_LEN];
 	int32_t attempt;
+	int32_t crashes; /* that the message itself tells of */
 	uint32_t redelivered;
-	int64_t started_ns; /* CLOCK_MONOTONIC */
-	int64_t deadline_ns;
+	uint32_t spare;
+	int64_t started_ns;  /* CLOCK_MONOTONIC */
+	int64_t deadline_ns; /* soft limit; CLOCK_NEVER: none */
+	int64_t kill_ns;     /* it is given up then; CLOCK_NEVER: never */
 };
 
 struct score_row {
 	/* Odd while `job` is being written: a reader that sees an odd or changed number reads
 	 * again, and gives up on a row whose writer died there (score_read_job). */
 	atomic_uint seq;
-	atomic_int state;          /* enum score_state */
-	atomic_int signal;         /* the thread that owns this row crashed with it; 0 none */
+	atomic_int state; /* enum score_state */
+	atomic_int
+	    signal; /* the thread that owns this row crashed with it (or SIGNAL_EXIT); 0 none */
 	_Atomic pid_t child;       /* process group that the job runs, 0 none */
 	atomic_uint_fast64_t jobs; /* finished by this row's thread since its process started */
 	atomic_uint_fast64_t counters[COUNT_N];
@@ -90,8 +99,22 @@ void score_begin(struct score_row *row, const struct score_job *job);
 void score_state(struct score_row *row, enum score_state state);
 void score_count(struct score_row *row, enum score_counter what, uint64_t n);
 
+/* The owner's thread is about to die of it. Safe in a signal handler. */
+void score_crash(struct score *score, struct score_row *row, int signal);
+
 /* The reader's side: false when the row holds no job or the writer died while writing it. */
 bool score_read_job(const struct score_row *row, struct score_job *job) MUST_CHECK;
 uint64_t score_sum(struct score *score, enum score_counter what);
+
+/* The supervisor tells the workers what is known against messages. */
+void score_publish_suspects(struct score *score, const struct suspects *suspects);
+
+/*
+ * A worker asks before it runs a job: false when nothing is known against that message. A crash
+ * that the supervisor has not looked into yet counts already: the broker hands a message to the
+ * next worker process sooner than a dead one can be buried.
+ */
+bool score_find_suspect(
+    struct score *score, const uint8_t identity[IDENTITY_LEN], struct suspect *found) MUST_CHECK;
 
 #endif

@@ -184,7 +184,9 @@ static bool make_copy(struct settler *settler, struct warren_job *job, const str
 		.attempt = attempt,
 		.now_wall_ms = clock_wall_ms(),
 		.host = settler->host,
-		.plugin = plugin_label(job) };
+		.plugin = plugin_label(job),
+		.crashes = job->crashes,
+		.signal = job->signal };
 	memset(out, 0, sizeof(*out));
 	if (!copy_make(job, &stamp, out))
 		return false;
@@ -210,6 +212,19 @@ static enum outgoing_end publish_dead(
 		return short_of_memory(job);
 	out.exchange = bytes_of("");
 	out.routing_key = bytes_of(job->queue->dead_letter);
+	return publish_until_kept(settler, job, &out);
+}
+
+static enum outgoing_end publish_aside(
+    struct settler *settler, struct warren_job *job, const struct action *action)
+{
+	struct outgoing out;
+	char name[BROKER_NAME_MAX + 1];
+	if (!make_copy(settler, job, action, job->attempt, &out))
+		return short_of_memory(job);
+	(void)snprintf(name, sizeof(name), "%s" QUARANTINE_SUFFIX, job->queue->name);
+	out.exchange = bytes_of("");
+	out.routing_key = bytes_of(name);
 	return publish_until_kept(settler, job, &out);
 }
 
@@ -355,6 +370,9 @@ static void carry_out(struct settler *settler, struct warren_job *job, struct se
 	case ACTION_DEAD:
 		end = publish_dead(settler, job, &s->action);
 		break;
+	case ACTION_ASIDE:
+		end = publish_aside(settler, job, &s->action);
+		break;
 	case ACTION_DROP:
 	case ACTION_GIVE_BACK:
 	case ACTION_NOTHING:
@@ -389,6 +407,7 @@ enum link_settlement settle_how(enum action_kind kind)
 	case ACTION_DONE:
 	case ACTION_RETRY:
 	case ACTION_DEAD:
+	case ACTION_ASIDE:
 	case ACTION_DROP:
 		return LINK_ACK;
 	case ACTION_GIVE_BACK:

@@ -7,7 +7,8 @@ enum timer {
 	AT_ONCE,
 	START_LIMIT,
 	DRAIN_LIMIT,
-	HASTE, /* at most SLOT_HASTE_NS from now; never later than it was */
+	DRAIN_AT_MOST, /* the drain limit, but never later than it was */
+	HASTE,         /* at most SLOT_HASTE_NS from now; never later than it was */
 	KILL_AFTER,
 	FAIL_GRACE,
 	RETRY, /* by the failures in a row */
@@ -47,6 +48,8 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_FAILING, KILL_AFTER, 0 },
 		[SLOT_PULSE] = { SLOT_STARTING, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_FAILING, FAIL_GRACE, 0 },
+		[SLOT_OVERRUN] = { SLOT_DRAINING, OFF, 0 },
+		[SLOT_OVERDUE] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_DEADLINE] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_ENDED] = { SLOT_BACKOFF, RETRY, 0 },
 		[SLOT_ENDED_FATAL] = { SLOT_DOWN, OFF, SLOT_DO_FATAL },
@@ -60,6 +63,8 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_FAILING, KILL_AFTER, 0 },
 		[SLOT_PULSE] = { SLOT_LOADED, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_FAILING, FAIL_GRACE, 0 },
+		[SLOT_OVERRUN] = { SLOT_DRAINING, OFF, 0 },
+		[SLOT_OVERDUE] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_SILENT] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_ENDED] = { SLOT_BACKOFF, RETRY, 0 },
 		[SLOT_ENDED_FATAL] = { SLOT_DOWN, OFF, SLOT_DO_FATAL },
@@ -73,11 +78,13 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_FAILING, KILL_AFTER, 0 },
 		[SLOT_PULSE] = { SLOT_CONSUMING, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_FAILING, FAIL_GRACE, 0 },
+		[SLOT_OVERRUN] = { SLOT_DRAINING, OFF, 0 },
+		[SLOT_OVERDUE] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_SILENT] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_ENDED] = { SLOT_BACKOFF, RETRY, 0 },
 	},
 	[SLOT_DRAINING] = {
-		[SLOT_STOP] = { SLOT_DRAINING, KEEP, 0 },
+		[SLOT_STOP] = { SLOT_DRAINING, DRAIN_AT_MOST, SLOT_DO_DRAIN },
 		[SLOT_HASTEN] = { SLOT_DRAINING, HASTE, SLOT_DO_DRAIN },
 		[SLOT_NOW] = { SLOT_STOPPING, KILL_AFTER, SLOT_DO_NOW },
 		[SLOT_IS_LOADED] = { SLOT_DRAINING, KEEP, 0 },
@@ -86,6 +93,8 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_DRAINING, KEEP, 0 },
 		[SLOT_PULSE] = { SLOT_DRAINING, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_STOPPING, FAIL_GRACE, 0 },
+		[SLOT_OVERRUN] = { SLOT_DRAINING, KEEP, 0 },
+		[SLOT_OVERDUE] = { SLOT_STOPPING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_DEADLINE] = { SLOT_STOPPING, KILL_AFTER, SLOT_DO_NOW },
 		[SLOT_SILENT] = { SLOT_STOPPING, FAIL_GRACE, SLOT_DO_ABORT },
 		[SLOT_ENDED] = { SLOT_DOWN, OFF, 0 },
@@ -101,6 +110,8 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_STOPPING, KEEP, 0 },
 		[SLOT_PULSE] = { SLOT_STOPPING, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_STOPPING, KEEP, 0 },
+		[SLOT_OVERRUN] = { SLOT_STOPPING, KEEP, 0 },
+		[SLOT_OVERDUE] = { SLOT_STOPPING, KEEP, 0 },
 		/* again and again: a process in uninterruptible sleep dies late */
 		[SLOT_DEADLINE] = { SLOT_STOPPING, FAIL_GRACE, SLOT_DO_KILL },
 		[SLOT_ENDED] = { SLOT_DOWN, OFF, 0 },
@@ -115,16 +126,21 @@ static const struct rule rules[SLOT_STATES][SLOT_EVENTS] = {
 		[SLOT_REFUSED] = { SLOT_FAILING, KEEP, 0 },
 		[SLOT_PULSE] = { SLOT_FAILING, KEEP, 0 },
 		[SLOT_DEAF] = { SLOT_FAILING, KEEP, 0 },
+		[SLOT_OVERRUN] = { SLOT_FAILING, KEEP, 0 },
+		[SLOT_OVERDUE] = { SLOT_FAILING, KEEP, 0 },
 		[SLOT_DEADLINE] = { SLOT_FAILING, FAIL_GRACE, SLOT_DO_KILL },
 		[SLOT_ENDED] = { SLOT_BACKOFF, RETRY, 0 },
 		[SLOT_ENDED_FATAL] = { SLOT_DOWN, OFF, SLOT_DO_FATAL },
 	},
 };
 
+static int64_t at_most(int64_t at_ns, int64_t limit_ns)
+{
+	return at_ns < limit_ns ? at_ns : limit_ns;
+}
+
 static int64_t timer_ns(const struct slot *slot, enum timer timer, int64_t now_ns)
 {
-	int64_t haste;
-
 	switch (timer) {
 	case KEEP:
 		return slot->deadline_ns;
@@ -136,9 +152,10 @@ static int64_t timer_ns(const struct slot *slot, enum timer timer, int64_t now_n
 		return now_ns + slot->start_limit_ns;
 	case DRAIN_LIMIT:
 		return now_ns + slot->drain_limit_ns;
+	case DRAIN_AT_MOST:
+		return at_most(now_ns + slot->drain_limit_ns, slot->deadline_ns);
 	case HASTE:
-		haste = now_ns + SLOT_HASTE_NS;
-		return haste < slot->deadline_ns ? haste : slot->deadline_ns;
+		return at_most(now_ns + SLOT_HASTE_NS, slot->deadline_ns);
 	case KILL_AFTER:
 		return now_ns + SLOT_KILL_AFTER_NS;
 	case FAIL_GRACE:

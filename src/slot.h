@@ -7,7 +7,7 @@
  *	    ^                  ^                   |                 |    stalled        |
  *	    |                  |  ended            `---- hung, refused, deaf: FAILING ---+
  *	    |                  `------------------------------------------'              |
- *	    `--- ended --- STOPPING <--- limit, now --- DRAINING <---------- stop -------'
+ *	    `--- ended --- STOPPING <--- limit, now --- DRAINING <----- stop, overrun ---'
  */
 #ifndef WARREN_SLOT_H
 #define WARREN_SLOT_H
@@ -21,7 +21,8 @@ enum slot_state {
 	SLOT_STARTING,  /* opens its plugins; the deadline is the start limit */
 	SLOT_LOADED,    /* plugins are open; it has no consumers yet, or lost some */
 	SLOT_CONSUMING, /* every consumer is confirmed */
-	SLOT_DRAINING,  /* finishes what runs, will not be replaced; the deadline: drain limit */
+	SLOT_DRAINING,  /* finishes what runs, will not be replaced here; the deadline: drain limit,
+			   or none where it overran */
 	SLOT_STOPPING,  /* was told to leave now, will not be replaced; the deadline: SIGKILL */
 	SLOT_FAILING,   /* hung, refused or deaf, will be replaced; the deadline: SIGKILL */
 	SLOT_STATES
@@ -42,7 +43,10 @@ enum slot_event {
 	SLOT_IS_STALLED, /* not consuming any more, or still not */
 	SLOT_REFUSED,    /* configuration or plugin is no good; it is about to leave */
 	SLOT_PULSE,
-	SLOT_DEAF, /* its socket is closed or carried nonsense: it cannot be talked to */
+	SLOT_DEAF,    /* its socket is closed or carried nonsense: it cannot be talked to */
+	SLOT_OVERRUN, /* it has given up a job whose task does not return, and takes no more */
+	/* what its rows say */
+	SLOT_OVERDUE, /* a job should have been given up, and was not: the process hangs */
 	/* what time did (slot_tick) */
 	SLOT_DEADLINE,
 	SLOT_SILENT,

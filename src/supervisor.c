@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "notify.h"
+#include "relief.h"
 #include "text.h"
 
 enum { PASS_MS = 1000, STATUS_MAX = 256 }; /* the loop comes round at least once a second */
@@ -124,7 +125,7 @@ static void start_generation(struct supervisor *s)
 		s->crew.current = g;
 		s->broker_deadline_ns = g->deadline_ns;
 	}
-	crew_order(&s->crew, g, SLOT_START);
+	relief_man(&s->crew);
 }
 
 static void check_finished(struct supervisor *s, int status)
@@ -175,7 +176,7 @@ static void roll_back(struct supervisor *s, const char *why)
 
 static const struct worker *first_failed(const struct generation *g)
 {
-	for (unsigned i = 0; i < g->n_workers; i++)
+	for (unsigned i = 0; i < g->n_places; i++)
 		if (g->workers[i].ends > 0 || g->workers[i].slot.state == SLOT_FAILING)
 			return &g->workers[i];
 	return NULL;
@@ -185,11 +186,10 @@ static const struct worker *first_failed(const struct generation *g)
  * could not do better either, because there is no broker. */
 static bool can_take_over(const struct supervisor *s)
 {
-	unsigned consuming = crew_count(s->crew.next, SLOT_CONSUMING);
-	unsigned loaded = consuming + crew_count(s->crew.next, SLOT_LOADED);
-	bool old_consumes = crew_count(s->crew.current, SLOT_CONSUMING) > 0;
+	bool old_consumes = crew_consuming(s->crew.current) > 0;
+	unsigned able = old_consumes ? crew_consuming(s->crew.next) : crew_loaded(s->crew.next);
 
-	return (old_consumes ? consuming : loaded) == s->crew.next->n_workers;
+	return able == s->crew.next->n_workers;
 }
 
 static void judge_next(struct supervisor *s, int64_t now_ns)
@@ -285,8 +285,8 @@ static void show_status(struct supervisor *s)
 		snprintf(text, sizeof(text), "stopping, %u worker processes left", alive);
 	else
 		snprintf(text, sizeof(text), "%u of %u worker processes consuming%s%s%s",
-		    crew_count(s->crew.current, SLOT_CONSUMING), total,
-		    s->crew.next ? ", reloading" : "", why[0] ? ": " : "", why);
+		    crew_consuming(s->crew.current), total, s->crew.next ? ", reloading" : "",
+		    why[0] ? ": " : "", why);
 	if (strcmp(text, s->status) == 0)
 		return;
 	snprintf(s->status, sizeof(s->status), "%s", text);
@@ -444,7 +444,9 @@ int supervisor_run(const struct supervisor_setup *setup)
 	    L_INT("taken", s.crew.totals[COUNT_TAKEN]), L_INT("done", s.crew.totals[COUNT_DONE]),
 	    L_INT("retried", s.crew.totals[COUNT_RETRIED]),
 	    L_INT("dead", s.crew.totals[COUNT_DEAD]),
-	    L_INT("given_back", s.crew.totals[COUNT_GIVEN_BACK]));
+	    L_INT("given_back", s.crew.totals[COUNT_GIVEN_BACK]),
+	    L_INT("timed_out", s.crew.totals[COUNT_TIMED_OUT]),
+	    L_INT("crashes", s.crew.totals[COUNT_CRASHES]));
 	notify_close(&s.notify);
 	close(s.signals);
 	free(s.crew.leftovers);

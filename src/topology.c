@@ -87,6 +87,19 @@ bool topology_uses_ladder(const struct conf_queue *queue)
 	       queue->name[0] != '\0';
 }
 
+bool topology_has_quarantine(const struct conf_queue *queue)
+{
+	return !queue->no_ack && !queue->exclusive && queue->name[0] != '\0';
+}
+
+bool topology_needs_quarantine(const struct conf *conf)
+{
+	for (size_t i = 0; i < conf->n_queues; i++)
+		if (topology_has_quarantine(&conf->queues[i]))
+			return true;
+	return false;
+}
+
 static const struct conf_exchange *listed_exchange(const struct conf *conf, const char *name)
 {
 	for (size_t i = 0; i < conf->n_exchanges; i++)
@@ -125,6 +138,14 @@ static void add_bound_exchanges(
 	}
 }
 
+/* RabbitMQ 4 drops what was delivered 20 times, unless it knows where to put it. */
+static void keep_what_the_broker_gives_up(
+    struct script *script, struct step *step, const struct conf_queue *queue)
+{
+	put_text(script, step, "x-dead-letter-exchange", "");
+	put_text(script, step, "x-dead-letter-routing-key", queue->dead_letter);
+}
+
 static void add_work_queue(struct script *script, const struct conf_queue *queue)
 {
 	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
@@ -137,12 +158,9 @@ static void add_work_queue(struct script *script, const struct conf_queue *queue
 					    .why = "its messages run tasks" });
 	if (queue->type != QUEUE_UNSET)
 		put_text(script, step, "x-queue-type", queue_type_word(queue->type));
-	/* RabbitMQ 4 drops what was delivered 20 times, unless it knows where to put it. */
 	if (queue->type == QUEUE_QUORUM && queue->broker_dead_letter && queue->dead_letter &&
-	    !table_get(&queue->arguments, "x-dead-letter-exchange")) {
-		put_text(script, step, "x-dead-letter-exchange", "");
-		put_text(script, step, "x-dead-letter-routing-key", queue->dead_letter);
-	}
+	    !table_get(&queue->arguments, "x-dead-letter-exchange"))
+		keep_what_the_broker_gives_up(script, step, queue);
 }
 
 static void add_bindings(struct script *script, const struct conf_queue *queue)
@@ -197,6 +215,21 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 			.why = "retries that have waited leave the ladder here" });
 }
 
+/* It holds what the work queue held, so it keeps it as safe. */
+static void add_quarantine(struct script *script, const struct conf_queue *queue, bool passive)
+{
+	char *name = arena_printf(script->arena, "%s" QUARANTINE_SUFFIX, queue->name);
+	CHECK(name);
+	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
+					    .name = name,
+					    .passive = passive,
+					    .durable = true,
+					    .why = "its crash suspects run alone from here" });
+	put_text(script, step, "x-queue-type", queue_type_word(queue->type));
+	if (queue->type == QUEUE_QUORUM && queue->broker_dead_letter && queue->dead_letter)
+		keep_what_the_broker_gives_up(script, step, queue);
+}
+
 struct script *topology_queue(const struct conf *conf, const struct conf_queue *queue)
 {
 	struct script *script = script_create();
@@ -208,6 +241,8 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 	if (!passive)
 		add_bindings(script, queue);
 	add_dead_letters(script, queue, passive);
+	if (topology_has_quarantine(queue))
+		add_quarantine(script, queue, passive);
 	if (topology_uses_ladder(queue))
 		add_return_queue(script, queue, passive);
 	return script;

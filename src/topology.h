@@ -43,6 +43,13 @@ struct script *topology_exchanges(const struct conf *conf);
 
 void script_free(struct script *script);
 
+/* Where a queue's crash suspects wait: its name, with this behind it. */
+#define QUARANTINE_SUFFIX ".quarantine"
+/* True when the queue has such a place: it is acked, has a name, and is not exclusive. */
+bool topology_has_quarantine(const struct conf_queue *queue);
+/* True when any has. */
+bool topology_needs_quarantine(const struct conf *conf);
+
 /* True when the queue's retries wait on the ladder. */
 bool topology_uses_ladder(const struct conf_queue *queue);
 /* The highest rung that the configuration's own back-offs can need; -1: no queue retries. */

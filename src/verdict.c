@@ -8,6 +8,7 @@ enum course {
 	COURSE_DONE,
 	COURSE_AGAIN, /* a retry, as long as attempts and expiry allow one */
 	COURSE_DEAD,
+	COURSE_ASIDE,
 };
 
 struct rule {
@@ -28,6 +29,7 @@ static const struct rule rules[] = {
 	[OUTCOME_EXPIRED] = { "expired", COURSE_DEAD, NULL, NULL },
 	[OUTCOME_REFUSED] = { "refused", COURSE_DEAD, NULL, NULL },
 	[OUTCOME_CRASHED] = { "crashed", COURSE_DEAD, NULL, NULL },
+	[OUTCOME_SUSPECT] = { "suspect", COURSE_ASIDE, NULL, NULL },
 };
 
 const char *outcome_word(enum outcome outcome)
@@ -113,6 +115,15 @@ static struct action again(const struct situation *s, const struct rule *rule)
 	};
 }
 
+/* To those who look at it in the quarantine, it is a message of crashes. */
+static struct action aside(void)
+{
+	return (struct action){
+		.kind = ACTION_ASIDE,
+		.verdict = outcome_word(OUTCOME_CRASHED),
+	};
+}
+
 struct action verdict_decide(const struct situation *s)
 {
 	CHECK((size_t)s->outcome < ARRAY_LEN(rules));
@@ -124,5 +135,7 @@ struct action verdict_decide(const struct situation *s)
 		return (struct action){ .kind = ACTION_DONE };
 	if (s->queue->no_ack)
 		return (struct action){ .kind = ACTION_NOTHING };
+	if (rule->course == COURSE_ASIDE)
+		return aside();
 	return rule->course == COURSE_AGAIN ? again(s, rule) : dead(s, rule->word);
 }

@@ -19,12 +19,14 @@ enum outcome {
 	OUTCOME_TIMED_OUT,    /* given up at its time limit */
 	OUTCOME_CRASHED,      /* brought its worker down crash_limit times */
 	OUTCOME_UNROUTABLE,   /* a follow-up that no queue took: a retry */
+	OUTCOME_SUSPECT,      /* not run: it may bring its worker down, so it is to run alone */
 };
 
 enum action_kind {
 	ACTION_DONE,      /* publish reply and follow-ups, then ack */
 	ACTION_RETRY,     /* publish a copy to the delay ladder, then ack */
 	ACTION_DEAD,      /* publish a copy to the dead-letter queue, then ack */
+	ACTION_ASIDE,     /* publish a copy to the quarantine, then ack */
 	ACTION_DROP,      /* the queue has no dead-letter queue: log, count, ack */
 	ACTION_GIVE_BACK, /* nack with requeue: it costs no attempt */
 	ACTION_NOTHING,   /* the lease is lost, or the queue is not acked: nothing is sent */
@@ -32,7 +34,7 @@ enum action_kind {
 
 struct action {
 	enum action_kind kind;
-	const char *verdict; /* RETRY, DEAD, DROP: x-warren-verdict's word; else NULL */
+	const char *verdict; /* RETRY, DEAD, ASIDE, DROP: x-warren-verdict's word; else NULL */
 	int64_t delay_ns;    /* RETRY */
 };
 
@@ -58,7 +60,8 @@ struct situation {
  * 6. A retry whose delay passes its expiry is dead as `expired`.
  * 7. A retry waits as long as its task asked, else the queue's back-off; a timed-out one at least
  *    kill_after, because both runs may overlap.
- * 8. All else is dead. Dead without a dead-letter queue is DROP.
+ * 8. A suspect is put aside, as it is.
+ * 9. All else is dead. Dead without a dead-letter queue is DROP.
  */
 struct action verdict_decide(const struct situation *situation);
 

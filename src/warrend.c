@@ -30,7 +30,9 @@ struct arguments {
 	enum mode mode;
 	const char *path;
 	bool require_broker;
-	unsigned number, generation; /* MODE_WORKER */
+	/* MODE_WORKER */
+	unsigned number, place, generation;
+	bool quarantine;
 };
 
 static const char usage[] =
@@ -173,12 +175,22 @@ static bool expect_parent_death(void)
 	       sigprocmask(SIG_UNBLOCK, &set, NULL) == 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0;
 }
 
+static void show_role(const struct arguments *args, char *role, size_t size)
+{
+	if (args->quarantine)
+		snprintf(role, size, "quarantine");
+	else
+		snprintf(role, size, "worker %u", args->number);
+}
+
 static int run_worker(const struct arguments *args, const char *path)
 {
 	struct conf_errors errors = { 0 };
 	struct worker_setup setup = {
 		.number = args->number,
+		.place = args->place,
 		.generation = args->generation,
+		.quarantine = args->quarantine,
 		.supervisor = CHILD_IPC,
 	};
 	struct conf *conf;
@@ -186,12 +198,12 @@ static int run_worker(const struct arguments *args, const char *path)
 	int code;
 
 	snprintf(role, sizeof(role), "warren:worker%u", args->number);
-	(void)prctl(PR_SET_NAME, role);
-	snprintf(role, sizeof(role), "worker %u", args->number);
+	(void)prctl(PR_SET_NAME, args->quarantine ? "warren:quarant" : role);
+	show_role(args, role, sizeof(role));
 	log_set_role(role);
 	setup.score = score_open(CHILD_SCORE);
 	close(CHILD_SCORE);
-	if (!setup.score || !expect_parent_death())
+	if (!setup.score || args->place >= score_workers(setup.score) || !expect_parent_death())
 		return EXIT_OS;
 	setup.conf = conf = snapshot_read(path, &errors);
 	if (!conf)
@@ -227,12 +239,13 @@ __attribute__((noreturn)) static void run_check(const char *path)
 static int run_child(int argc, char **argv, const struct arguments *args)
 {
 	char *path = xstrdup(args->path); /* the title overwrites the arguments */
-	char title[32] = "warren: check";
+	char title[32] = "warren: check", role[24];
 	int code = EXIT_USAGE;
 
 	if (was_handed_over()) {
+		show_role(args, role, sizeof(role));
 		if (args->mode == MODE_WORKER)
-			snprintf(title, sizeof(title), "warren: worker %u", args->number);
+			snprintf(title, sizeof(title), "warren: %s", role);
 		set_title(argc, argv, title);
 		if (args->mode == MODE_CHECK)
 			run_check(path);
@@ -293,7 +306,14 @@ static unsigned read_number(const char *text)
 	return (unsigned)strtoul(text, NULL, 10);
 }
 
-enum long_option { OPT_REQUIRE_BROKER = 256, OPT_WORKER, OPT_GENERATION, OPT_CHECK };
+enum long_option {
+	OPT_REQUIRE_BROKER = 256,
+	OPT_WORKER,
+	OPT_PLACE,
+	OPT_GENERATION,
+	OPT_QUARANTINE,
+	OPT_CHECK,
+};
 
 static const struct option options[] = {
 	{ "config", required_argument, NULL, 'c' },
@@ -302,7 +322,9 @@ static const struct option options[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ "require-broker", no_argument, NULL, OPT_REQUIRE_BROKER },
 	{ CHILD_WORKER_OPTION, required_argument, NULL, OPT_WORKER },
+	{ "place", required_argument, NULL, OPT_PLACE },
 	{ "generation", required_argument, NULL, OPT_GENERATION },
+	{ CHILD_QUARANTINE_OPTION, no_argument, NULL, OPT_QUARANTINE },
 	{ CHILD_CHECK_OPTION, no_argument, NULL, OPT_CHECK },
 	{ 0 },
 };
@@ -323,6 +345,12 @@ static int take_option(struct arguments *args, int option)
 	case OPT_WORKER:
 		args->mode = MODE_WORKER;
 		args->number = read_number(optarg);
+		return -1;
+	case OPT_PLACE:
+		args->place = read_number(optarg);
+		return -1;
+	case OPT_QUARANTINE:
+		args->quarantine = true;
 		return -1;
 	case OPT_GENERATION:
 		args->generation = read_number(optarg);

@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "copy.h"
+#include "crash.h"
 #include "guard.h"
 #include "host.h"
 #include "ipc.h"
@@ -48,7 +49,7 @@ struct worker {
 	int watch_fd;
 	_Atomic int64_t looped_ns; /* when the loop last went round */
 	int exit_code;             /* when it ends of itself */
-	bool consuming, orphan;
+	bool consuming, orphan, overrun;
 	char state[IPC_TEXT_MAX]; /* as last told to the supervisor */
 };
 
@@ -126,9 +127,35 @@ static void drain(struct worker *w, int64_t limit_ns)
 		log_event(LOG_INFO, "drain.start", L_NS("limit", limit_ns));
 		for_links(w, drain_link, WARREN_STOP_DRAIN);
 	} else if (w->phase == PHASE_DRAIN && clock_mono_ns() + limit_ns < w->deadline_ns) {
+		if (w->deadline_ns == CLOCK_NEVER) /* those who were not told yet */
+			for_links(w, link_stop_jobs, WARREN_STOP_DRAIN);
 		w->deadline_ns =
 		    clock_mono_ns() + limit_ns; /* a second signal only shortens the wait */
 	}
+}
+
+static void refuse_more(struct link *link, enum warren_stop stop)
+{
+	(void)stop;
+	link_drain(link);
+}
+
+/*
+ * A thread is stuck in a job that was given up. The process takes no more; its other jobs are not
+ * told to stop, and have all the time they need: a replacement is on its way already.
+ */
+static void wind_down(struct worker *w, const char *which)
+{
+	w->overrun = true;
+	if (w->exit_code == EXIT_OK)
+		w->exit_code = EXIT_TIME_LIMIT;
+	(void)ipc_send(w->setup->supervisor, IPC_OVERRUN, 0, which);
+	if (w->phase != PHASE_RUN)
+		return;
+	w->phase = PHASE_DRAIN;
+	w->deadline_ns = CLOCK_NEVER;
+	log_event(LOG_WARN, "drain.start", L_STR("because", which));
+	for_links(w, refuse_more, 0);
 }
 
 static void leave_now(struct worker *w)
@@ -273,10 +300,13 @@ static void look_around(struct worker *w)
 {
 	int64_t now = clock_mono_ns();
 	atomic_store(&w->looped_ns, now);
+	char which[IPC_TEXT_MAX];
 	if (now >= w->guard_at_ns) {
 		w->guard_at_ns = now + NS_PER_S;
 		guard_look(&w->guard);
 	}
+	if (!w->overrun && pool_overrun(w->pool, which, sizeof(which)))
+		wind_down(w, which);
 	/* Until it consumes its health is looked at more often: reloads wait for it. */
 	if (w->phase != PHASE_RUN || (w->consuming && now < w->look_at_ns))
 		return;
@@ -329,7 +359,7 @@ static bool deadline_holds(struct worker *w)
 
 static bool has_ended(const struct worker *w)
 {
-	return w->phase != PHASE_RUN && pool_running(w->pool) == 0;
+	return w->phase != PHASE_RUN && pool_working(w->pool) == 0;
 }
 
 /* Without its descriptors the process can neither settle a job nor say so to anybody. */
@@ -345,12 +375,15 @@ static void loop(struct worker *w)
 	while (!has_ended(w) && deadline_holds(w)) {
 		struct pollfd p[] = {
 			{ .fd = w->orphan ? -1 : w->setup->supervisor, .events = POLLIN },
-			{ .fd = pool_ended_fd(w->pool), .events = POLLIN },
+			{ .fd = pool_news_fd(w->pool), .events = POLLIN },
 		};
+		eventfd_t news;
 		int64_t until = w->phase == PHASE_RUN ? CLOCK_NEVER : w->deadline_ns;
 		(void)poll(p, ARRAY_LEN(p), clock_until_ms(until, w->consuming ? 1000 : 50));
 		if (!guard_descriptors(&w->guard))
 			leave_at_once();
+		if (p[1].revents & POLLIN)
+			(void)eventfd_read(p[1].fd, &news);
 		hear(w);
 		look_around(w);
 	}
@@ -360,9 +393,10 @@ static void loop(struct worker *w)
 
 static unsigned count_threads(const struct worker_setup *setup, bool no_ack)
 {
-	const struct link_setup link = {
-		.conf = setup->conf, .worker = setup->number, .no_ack = no_ack
-	};
+	const struct link_setup link = { .conf = setup->conf,
+		.worker = setup->number,
+		.no_ack = no_ack,
+		.quarantine = setup->quarantine };
 	return link_count_threads(&link);
 }
 
@@ -372,7 +406,9 @@ static struct link *make_link(const struct worker *w, bool no_ack, unsigned offs
 		.worker = w->setup->number,
 		.thread_offset = offset,
 		.no_ack = no_ack,
-		.publish_lanes = w->n_threads + 1 };
+		.quarantine = w->setup->quarantine,
+		.publish_lanes = w->n_threads + 1,
+		.supervisor = w->setup->supervisor };
 	return link_create(&link);
 }
 
@@ -399,7 +435,9 @@ static bool start(struct worker *w, char *why, size_t size)
 		.n_acked = n_acked,
 		.n_unacked = n_unacked,
 		.score = setup->score,
-		.worker = setup->number };
+		.place = setup->place,
+		.quarantine = setup->quarantine,
+		.supervisor = setup->supervisor };
 	w->pool = pool_create(&pool);
 	if (!pool_start(w->pool, why, size))
 		return false;
@@ -414,7 +452,7 @@ static bool start(struct worker *w, char *why, size_t size)
 
 static int finish(struct worker *w)
 {
-	unsigned left = pool_running(w->pool);
+	unsigned left = pool_working(w->pool) + pool_stuck(w->pool);
 	unsigned given_back = pool_given_back(w->pool) + pool_abandoned(w->pool);
 	if (given_back)
 		(void)ipc_send(w->setup->supervisor, IPC_GIVEN_BACK, given_back, NULL);
@@ -423,6 +461,7 @@ static int finish(struct worker *w)
 	/* A thread that is stuck in a task keeps everything alive; the broker gets its message back
 	 * when the process, and with it the connection, is gone. */
 	stop_watch(w);
+	crash_allow_exit();
 	if (left)
 		_exit(code);
 	pool_destroy(w->pool);
@@ -453,6 +492,7 @@ int worker_main(const struct worker_setup *setup)
 	w.plugins = open_plugins(setup->conf, &errors);
 	if (!w.plugins || !plugins_start(w.plugins, &errors))
 		return refused_by_errors(setup, &errors);
+	crash_init(setup->score);
 	if (!start(&w, why, sizeof(why))) {
 		log_event(LOG_ERROR, "worker.failed", L_STR("reason", why));
 		end_of_itself(&w, EXIT_OS);

@@ -200,7 +200,8 @@ class Warrend:
             raise AssertionError(f"{what}: {failure}\n{self.text()[-4000:]}") from None
 
     def consuming(self, since=0, workers=1):
-        self.wait_for("worker.consuming", workers, since)
+        for number in range(workers):
+            self.wait_for("worker.consuming", 1, since, worker=number)
         return self
 
     # -- what it ran --
@@ -227,8 +228,12 @@ class Warrend:
         return found
 
     def worker(self):
-        """The process id of the one worker that was started last."""
-        return int(self.events("worker.started")[-1]["pid"])
+        """The process id of the one worker that was started last; the quarantine's is none."""
+        return int([e for e in self.events("worker.started") if e["worker"] != "quarantine"][-1]["pid"])
+
+    def quarantine(self):
+        """The process id of the quarantine that was started last."""
+        return int(self.wait_for("worker.started", worker="quarantine")["pid"])
 
     def kill(self, number):
         self.process.send_signal(number)

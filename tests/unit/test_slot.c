@@ -34,7 +34,7 @@ static const struct expected all[] = {
 	{ SLOT_STARTING, SLOT_STOP, SLOT_STOPPING, SLOT_KILL_AFTER_NS, SLOT_DO_NOW },
 	{ SLOT_LOADED, SLOT_STOP, SLOT_DRAINING, DRAIN_NS, SLOT_DO_DRAIN },
 	{ SLOT_CONSUMING, SLOT_STOP, SLOT_DRAINING, DRAIN_NS, SLOT_DO_DRAIN },
-	{ SLOT_DRAINING, SLOT_STOP, SLOT_DRAINING, KEPT, 0 },
+	{ SLOT_DRAINING, SLOT_STOP, SLOT_DRAINING, KEPT, SLOT_DO_DRAIN },
 	{ SLOT_STOPPING, SLOT_STOP, SLOT_STOPPING, KEPT, 0 },
 	{ SLOT_FAILING, SLOT_STOP, SLOT_STOPPING, KEPT, SLOT_DO_NOW },
 
@@ -97,6 +97,21 @@ static const struct expected all[] = {
 	{ SLOT_DRAINING, SLOT_DEAF, SLOT_STOPPING, SLOT_FAIL_NS, 0 },
 	{ SLOT_STOPPING, SLOT_DEAF, SLOT_STOPPING, KEPT, 0 },
 	{ SLOT_FAILING, SLOT_DEAF, SLOT_FAILING, KEPT, 0 },
+
+	{ SLOT_STARTING, SLOT_OVERRUN, SLOT_DRAINING, NEVER, 0 },
+	{ SLOT_LOADED, SLOT_OVERRUN, SLOT_DRAINING, NEVER, 0 },
+	{ SLOT_CONSUMING, SLOT_OVERRUN, SLOT_DRAINING, NEVER, 0 },
+	{ SLOT_DRAINING, SLOT_OVERRUN, SLOT_DRAINING, KEPT, 0 },
+	{ SLOT_STOPPING, SLOT_OVERRUN, SLOT_STOPPING, KEPT, 0 },
+	{ SLOT_FAILING, SLOT_OVERRUN, SLOT_FAILING, KEPT, 0 },
+
+	/* what its rows say */
+	{ SLOT_STARTING, SLOT_OVERDUE, SLOT_FAILING, SLOT_FAIL_NS, SLOT_DO_ABORT },
+	{ SLOT_LOADED, SLOT_OVERDUE, SLOT_FAILING, SLOT_FAIL_NS, SLOT_DO_ABORT },
+	{ SLOT_CONSUMING, SLOT_OVERDUE, SLOT_FAILING, SLOT_FAIL_NS, SLOT_DO_ABORT },
+	{ SLOT_DRAINING, SLOT_OVERDUE, SLOT_STOPPING, SLOT_FAIL_NS, SLOT_DO_ABORT },
+	{ SLOT_STOPPING, SLOT_OVERDUE, SLOT_STOPPING, KEPT, 0 },
+	{ SLOT_FAILING, SLOT_OVERDUE, SLOT_FAILING, KEPT, 0 },
 
 	/* what time did */
 	{ SLOT_BACKOFF, SLOT_DEADLINE, SLOT_BACKOFF, NEVER, SLOT_DO_SPAWN },
@@ -190,7 +205,7 @@ END_TEST
 START_TEST(whatever_a_process_says_has_an_answer)
 {
 	for (int state = SLOT_STARTING; state < SLOT_STATES; state++) {
-		for (int event = SLOT_IS_LOADED; event <= SLOT_DEAF; event++)
+		for (int event = SLOT_IS_LOADED; event <= SLOT_OVERDUE; event++)
 			ck_assert(slot_possible((enum slot_state)state, (enum slot_event)event));
 		ck_assert(slot_possible((enum slot_state)state, SLOT_ENDED));
 	}
@@ -226,8 +241,22 @@ START_TEST(a_second_signal_only_shortens)
 	ck_assert_int_eq(slot.deadline_ns, NOW_NS + NS_PER_S + SLOT_HASTE_NS);
 	ck_assert_uint_eq(slot_event(&slot, SLOT_HASTEN, NOW_NS + 3 * NS_PER_S), SLOT_DO_DRAIN);
 	ck_assert_int_eq(slot.deadline_ns, NOW_NS + NS_PER_S + SLOT_HASTE_NS);
-	ck_assert_uint_eq(slot_event(&slot, SLOT_STOP, NOW_NS + 4 * NS_PER_S), 0);
+	ck_assert_uint_eq(slot_event(&slot, SLOT_STOP, NOW_NS + 4 * NS_PER_S), SLOT_DO_DRAIN);
 	ck_assert_int_eq(slot.deadline_ns, NOW_NS + NS_PER_S + SLOT_HASTE_NS);
+}
+END_TEST
+
+START_TEST(who_overran_has_all_the_time_until_the_daemon_stops)
+{
+	struct slot slot = slot_in(SLOT_CONSUMING);
+
+	ck_assert_uint_eq(slot_event(&slot, SLOT_OVERRUN, NOW_NS), 0);
+	for (int64_t s = 0; s < 10000; s += 10) {
+		ck_assert_uint_eq(slot_tick(&slot, NOW_NS + s * NS_PER_S), 0);
+		ck_assert_uint_eq(slot_event(&slot, SLOT_PULSE, NOW_NS + s * NS_PER_S), 0);
+	}
+	ck_assert_uint_eq(slot_event(&slot, SLOT_STOP, NOW_NS), SLOT_DO_DRAIN);
+	ck_assert_int_eq(slot.deadline_ns, NOW_NS + DRAIN_NS);
 }
 END_TEST
 
@@ -457,6 +486,7 @@ int main(void)
 	tcase_add_test(t, whatever_a_process_says_has_an_answer);
 	tcase_add_loop_test(t, a_stop_ends_in_down, SLOT_DOWN, SLOT_STATES);
 	tcase_add_test(t, a_second_signal_only_shortens);
+	tcase_add_test(t, who_overran_has_all_the_time_until_the_daemon_stops);
 	tcase_add_test(t, a_short_drain_is_not_made_longer);
 	tcase_add_test(t, twenty_seconds_of_silence_end_it);
 	tcase_add_test(t, a_pulse_starts_the_count_anew);

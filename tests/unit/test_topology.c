@@ -54,6 +54,7 @@ START_TEST(an_active_queue_makes_what_it_needs_in_order)
 		{ STEP_BIND, "work" },
 		{ STEP_BIND, "work" },
 		{ STEP_QUEUE, "work.dead" },
+		{ STEP_QUEUE, "work.quarantine" },
 		{ STEP_QUEUE, "work.retry" },
 		{ STEP_BIND, "work.retry" },
 	};
@@ -90,6 +91,9 @@ START_TEST(a_quorum_queue_knows_its_dead_letters)
 	assert_argument(step, "x-queue-type", "quorum");
 	assert_argument(step, "x-dead-letter-exchange", "");
 	assert_argument(step, "x-dead-letter-routing-key", "work.dead");
+	step = find(script, STEP_QUEUE, "work.quarantine");
+	assert_argument(step, "x-queue-type", "quorum");
+	assert_argument(step, "x-dead-letter-routing-key", "work.dead");
 	script_free(script);
 	conf_free(conf);
 
@@ -107,7 +111,8 @@ START_TEST(a_passive_queue_creates_nothing)
 	struct conf *conf = parse(QUEUE(
 	    "declare = \"passive\"; bindings = ( { exchange = \"files\"; keys = [ \"a\" ]; } );"));
 	struct script *script = topology_queue(conf, &conf->queues[0]);
-	ck_assert_uint_eq(script->n, 3); /* the queue, its dead letters, its return queue */
+	/* the queue, its dead letters, its quarantine, its return queue */
+	ck_assert_uint_eq(script->n, 4);
 	for (size_t i = 0; i < script->n; i++) {
 		ck_assert_int_eq(script->steps[i].kind, STEP_QUEUE);
 		ck_assert(script->steps[i].passive);

@@ -9,7 +9,7 @@
 
 #include "clock.h"
 
-enum { OUTCOMES = OUTCOME_UNROUTABLE + 1, NOW_MS = 1000000 };
+enum { OUTCOMES = OUTCOME_SUSPECT + 1, NOW_MS = 1000000 };
 
 static char dead_letter_name[] = "work.dead";
 
@@ -210,7 +210,7 @@ START_TEST(rule_7_what_timed_out_waits_until_its_run_is_killed)
 }
 END_TEST
 
-START_TEST(rule_8_dead_without_a_dead_letter_queue_is_dropped)
+START_TEST(rule_9_dead_without_a_dead_letter_queue_is_dropped)
 {
 	static const enum outcome outcomes[] = { OUTCOME_DEAD, OUTCOME_BREACH, OUTCOME_UNKNOWN_TASK,
 		OUTCOME_EXPIRED, OUTCOME_REFUSED, OUTCOME_CRASHED };
@@ -232,6 +232,15 @@ START_TEST(rule_8_dead_without_a_dead_letter_queue_is_dropped)
 }
 END_TEST
 
+START_TEST(rule_8_a_suspect_is_put_aside_as_it_is)
+{
+	struct conf_queue queue = a_queue();
+	struct situation s = a_situation(OUTCOME_SUSPECT, &queue);
+	for (s.attempt = 1; s.attempt < 10; s.attempt++)
+		check_action(verdict_decide(&s), ACTION_ASIDE, "crashed");
+}
+END_TEST
+
 /* ---- All of it: what must hold in every situation ---- */
 
 /* The decision said again in the order of the rules, without their code. */
@@ -248,6 +257,8 @@ static enum action_kind expected(const struct situation *s, int64_t delay_ns)
 		return ACTION_GIVE_BACK;
 	bool expires =
 	    s->expires_at_ms && s->now_wall_ms + delay_ns / NS_PER_MS >= s->expires_at_ms;
+	if (s->outcome == OUTCOME_SUSPECT)
+		return ACTION_ASIDE;
 	if (is_retry(s->outcome) && s->attempt < s->queue->retry.attempts && !expires)
 		return ACTION_RETRY;
 	return s->queue->dead_letter ? ACTION_DEAD : ACTION_DROP;
@@ -276,8 +287,8 @@ static int64_t expected_delay(const struct situation *s)
 
 static bool is_right(const struct situation *s, struct action action)
 {
-	bool stamped =
-	    action.kind == ACTION_RETRY || action.kind == ACTION_DEAD || action.kind == ACTION_DROP;
+	bool stamped = action.kind == ACTION_RETRY || action.kind == ACTION_DEAD ||
+		       action.kind == ACTION_ASIDE || action.kind == ACTION_DROP;
 	int64_t delay_ns = expected_delay(s);
 	return action.kind == expected(s, delay_ns) && (action.verdict != NULL) == stamped &&
 	       (!stamped || is_verdict(action.verdict)) &&
@@ -403,7 +414,8 @@ int main(void)
 	tcase_add_test(t, rule_6_a_delay_that_passes_the_expiry_is_expired);
 	tcase_add_test(t, rule_7_a_task_may_say_when);
 	tcase_add_test(t, rule_7_what_timed_out_waits_until_its_run_is_killed);
-	tcase_add_test(t, rule_8_dead_without_a_dead_letter_queue_is_dropped);
+	tcase_add_test(t, rule_8_a_suspect_is_put_aside_as_it_is);
+	tcase_add_test(t, rule_9_dead_without_a_dead_letter_queue_is_dropped);
 	tcase_add_loop_test(t, every_situation_follows_the_rules, 0, OUTCOMES);
 	tcase_add_test(t, backoff_grows_to_its_ceiling);
 	tcase_add_test(t, jitter_spreads_both_ways);

@@ -7,12 +7,16 @@
  * what a killed worker had begun stands there too. With the option `sync` a line is on the disk before
  * the run goes on.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,6 +170,62 @@ static void origin(struct run *run, const char *rest)
 	(void)note(run, what);
 }
 
+/* "raise 11" */
+static void raise_signal(struct run *run, const char *rest)
+{
+	(void)run;
+	raise(atoi(rest));
+}
+
+static void call_exit(struct run *run, const char *rest)
+{
+	(void)run;
+	exit(atoi(rest));
+}
+
+/* Without the handlers of atexit. */
+static void leave_at_once(struct run *run, const char *rest)
+{
+	(void)run;
+	_exit(atoi(rest));
+}
+
+static void exit_thread(struct run *run, const char *rest)
+{
+	(void)run;
+	(void)rest;
+	pthread_exit(NULL);
+}
+
+static void stand_still(int signal)
+{
+	(void)signal;
+	for (;;)
+		pause();
+}
+
+/* "stun NAME": the thread of the process that has this name never does anything again. */
+static void stun(struct run *run, const char *rest)
+{
+	struct sigaction still = { .sa_handler = stand_still };
+	char path[64], name[32] = "";
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	(void)run;
+	sigaction(SIGTRAP, &still, NULL);
+	while (tasks && (entry = readdir(tasks))) {
+		snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", entry->d_name);
+		FILE *file = fopen(path, "r");
+		if (file && fgets(name, sizeof(name), file) &&
+		    strncmp(name, rest, strlen(rest)) == 0)
+			syscall(SYS_tgkill, getpid(), atoi(entry->d_name), SIGTRAP);
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
+}
+
 static const struct {
 	const char *name;
 	void (*act)(struct run *run, const char *rest);
@@ -183,6 +243,11 @@ static const struct {
 	{ "wait", wait_for },
 	{ "yield", yield },
 	{ "origin", origin },
+	{ "raise", raise_signal },
+	{ "exit", call_exit },
+	{ "_exit", leave_at_once },
+	{ "thread_exit", exit_thread },
+	{ "stun", stun },
 };
 
 static void obey(struct run *run, char *line)
@@ -269,6 +334,7 @@ static void thread_close(void *state, void *thread_state)
 static const struct warren_task tasks[] = {
 	{ .name = "ledger.run", .run = ledger_run },
 	{ .name = "ledger.other", .run = ledger_run },
+	{ .name = "ledger.serial", .run = ledger_run, .flags = WARREN_SERIAL },
 	{ 0 },
 };
 

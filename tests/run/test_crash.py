@@ -1,0 +1,149 @@
+"""Promise 7: a message that crashes its worker is recognised, runs alone, and is dead-lettered; nobody else is blamed."""
+
+import os
+import signal
+import unittest
+
+from harness import WarrendTest, wait_until
+
+
+def work(**more):
+    return {"name": "work", "task": "ledger.run", "threads": 4,
+            "retry": {"attempts": 3, "first": "1s", "max": "1s", "jitter": 0.0}, **more}
+
+
+class Crash(WarrendTest):
+
+    def dead(self):
+        method, properties, body = self.get("work.dead")
+        return properties.headers, body.decode()
+
+    def violent_ends(self, daemon):
+        return [e for e in daemon.events("worker.exited") if e.get("unexpected") == "true"]
+
+    def crash_until_dead(self, queue, body="bad;raise 11", **properties):
+        daemon = self.warrend(queue)
+        for i in range(3):
+            self.put("work", f"neighbour{i};slow 10;wait {daemon.path('go')}", delivery_mode=2)
+        daemon.ran("neighbour2", what="start")
+        self.put("work", body, delivery_mode=2, **properties)
+        daemon.wait_for("job.suspect", certain="true")
+        open(daemon.path("go"), "w").close()
+        headers, dead = self.dead()
+        self.assertEqual(dead, body)
+        for i in range(3):
+            daemon.ran(f"neighbour{i}")
+        return daemon, headers
+
+    def check_crashed(self, daemon, headers, name):
+        self.assertEqual(headers["x-warren-verdict"], "crashed")
+        self.assertEqual(headers["x-warren-signal"], name)
+        self.assertEqual(headers["x-warren-crashes"], 3)
+        self.assertEqual(headers["x-warren-task"], "ledger.run")
+        self.assertEqual(headers["x-warren-plugin"], "ledger/1.0")
+        self.assertEqual(len(daemon.ledger("start", "bad")), 3)
+        self.assertEqual(len(self.violent_ends(daemon)), 3)
+        # Only the first crash had neighbours: the other two happened in the quarantine.
+        for i in range(3):
+            self.assertLessEqual(len(daemon.ledger("start", f"neighbour{i}")), 2)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_crashing_message_is_dead_after_three(self):
+        daemon, headers = self.crash_until_dead(work())
+        self.assertTrue(daemon.events("worker.crashed", signal="SEGV", task="ledger.run"))
+        self.assertTrue([e for e in daemon.events("crash.frame") if e["file"].endswith("ledger.so")])
+        self.check_crashed(daemon, headers, "SEGV")
+
+    def test_also_on_a_quorum_queue(self):
+        daemon, headers = self.crash_until_dead(work(type="quorum"), message_id="one")
+        self.check_crashed(daemon, headers, "SEGV")
+
+    def test_exit_is_a_crash(self):
+        daemon, headers = self.crash_until_dead(work(), "bad;exit 0")
+        self.assertTrue(daemon.events("plugin.exit_called", task="ledger.run"))
+        self.assertTrue(daemon.events("worker.exited", code=121))
+        self.check_crashed(daemon, headers, "EXIT")
+
+    def test_a_crash_limit_of_one(self):
+        daemon = self.warrend(work(crash_limit=1))
+        self.put("work", "bad;raise 6", delivery_mode=2)
+        headers, _ = self.dead()
+        self.assertEqual((headers["x-warren-signal"], headers["x-warren-crashes"]), ("ABRT", 1))
+        self.assertEqual(len(daemon.ledger("start", "bad")), 1)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_who_was_only_there_runs_alone_and_is_done(self):
+        daemon = self.warrend(work())
+        for i in range(4):
+            self.put("work", f"job{i};wait {daemon.path('go')}", delivery_mode=2)
+        for i in range(4):
+            daemon.ran(f"job{i}", what="start")
+        os.kill(daemon.worker(), signal.SIGKILL)
+        daemon.wait_for("job.suspect", 4, certain="false")
+        open(daemon.path("go"), "w").close()
+        for i in range(4):
+            daemon.ran(f"job{i}")
+        daemon.wait_for("job.done", 4)
+        self.assertEqual(len(daemon.events("job.quarantined")), 4)
+        spans = []
+        for i in range(4):
+            start, end = daemon.ledger(name=f"job{i}")[-2:]
+            self.assertEqual((start.what, end.what, start.pid), ("start", "end", daemon.quarantine()))
+            spans.append((start.ms, end.ms))
+        spans.sort()
+        for before, after in zip(spans, spans[1:]):
+            self.assertLessEqual(before[1], after[0], "they ran one at a time")
+        self.assertEqual(self.ready("work.dead"), 0)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_an_exit_that_nothing_announced_is_pinned_down_in_the_quarantine(self):
+        daemon = self.warrend(work(threads=2))
+        self.put("work", "bad;_exit 0", delivery_mode=2)
+        headers, _ = self.dead()
+        self.assertEqual(headers["x-warren-signal"], "EXIT")
+        # once beside others, where it is only suspected, and three times alone
+        self.assertEqual(len(daemon.ledger("start", "bad")), 4)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_the_count_outlives_the_supervisor(self):
+        daemon = self.warrend(work())
+        self.put("work", "bad;raise 11", delivery_mode=2)
+        daemon.ran("bad", 2, what="start")  # the second time from the quarantine, and it says so
+        daemon.kill(signal.SIGKILL)
+        daemon.wait()
+        wait_until(lambda: not daemon.processes(), "the workers are gone")
+        ran = len(daemon.ledger("start", "bad"))
+        daemon.start()
+        headers, _ = self.dead()
+        self.assertEqual(headers["x-warren-crashes"], 3)
+        self.assertLessEqual(len(daemon.ledger("start", "bad")), ran + 2)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_suspect_that_asks_for_a_retry_stays_one(self):
+        daemon = self.warrend(work())
+        self.put("work", f"job;wait {daemon.path('go')};until 2 not yet", delivery_mode=2)
+        daemon.ran("job", what="start")
+        os.kill(daemon.worker(), signal.SIGKILL)
+        open(daemon.path("go"), "w").close()
+        daemon.wait_for("job.done")
+        self.assertEqual(len(daemon.events("job.quarantined")), 2)
+        self.assertEqual({e.pid for e in daemon.ledger("end", "job")}, {daemon.quarantine()})
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_thread_that_its_task_ends_harms_nobody(self):
+        daemon = self.warrend(work())
+        self.put("work", f"other;wait {daemon.path('go')}", delivery_mode=2)
+        daemon.ran("other", what="start")
+        self.put("work", "bad;thread_exit", delivery_mode=2)
+        headers, _ = self.dead()
+        self.assertEqual(headers["x-warren-verdict"], "breach")
+        daemon.wait_for("worker.replaced")
+        open(daemon.path("go"), "w").close()
+        daemon.wait_for("worker.exited", code=122)
+        self.assertEqual(len(daemon.ledger("start", "other")), 1)
+        self.assertEqual(len(daemon.ledger("end", "other")), 1)
+        self.assertEqual(daemon.stop(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
