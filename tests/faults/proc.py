@@ -48,6 +48,11 @@ class Watch:
     def __call__(self):
         return time.monotonic() - self.at
 
+    @staticmethod
+    def now_ms():
+        """The time as the ledger counts it."""
+        return int(time.monotonic() * 1000)
+
 
 class ProcTest(FaultTest):
     """A daemon with the saboteur: jobs misbehave as their bodies say."""

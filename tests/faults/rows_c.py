@@ -1,5 +1,6 @@
 """Rows C: processes and signals."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -306,6 +307,80 @@ class Reload(ProcTest):
         daemon.kill(signal.SIGHUP)
         daemon.wait_for("reload.done")
         self.finish(daemon, bound=0)
+
+
+class Memory(ProcTest):
+    LIMIT = 256 << 20
+    ROOTS = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")
+
+    def cgroup(self):
+        """A memory cgroup with a limit, and the file that takes processes in; skips where none can be made."""
+        for root in self.ROOTS:
+            group = os.path.join(root, f"warren-test-{os.getpid()}")
+            try:
+                os.mkdir(group)
+            except OSError:
+                continue
+            self.addCleanup(os.rmdir, group)
+            with contextlib.suppress(OSError):
+                for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max"):
+                    if os.path.exists(os.path.join(group, name)):
+                        touch(os.path.join(group, name), "0" if "swap.max" in name else str(self.LIMIT))
+                if any(os.path.exists(os.path.join(group, name)) for name in ("memory.limit_in_bytes", "memory.max")):
+                    return os.path.join(group, "cgroup.procs")
+        return None
+
+    @row("C13", must=True)
+    def test_C13(self):
+        """A task allocates without end in a memory cgroup of 256 MiB; where there is none to write to, it kills its process
+        with SIGKILL instead, which is what the kernel does.
+
+        The worker is killed, never the supervisor; all that ran is suspected, and runs next alone, once each; who brings
+        the quarantine down by itself 3 times is dead as `crashed`, signal KILL; the others are done meanwhile."""
+        group = self.cgroup()
+        daemon = self.saboteur()
+        if group:
+            daemon.prefix = ("sh", "-c", f"echo $$ > {group}; exec \"$@\"", "sh")
+        else:
+            self.seen("no memory cgroup can be made here: SIGKILL by the task itself stands in")
+        daemon.start().consuming()
+        self.load(commands="busy 100", rate=20)
+        self.under_way(daemon)
+        bad = self.give("work", 1, "allocate" if group else "kill 9", "bad")[0]
+        self.expect(daemon, "worker.exited", 4, signal=9)
+        self.expect(daemon, "job.dead", verdict="crashed")
+        headers = self.letters()[bad]
+        self.assertEqual((headers["x-warren-signal"], headers["x-warren-crashes"]), ("KILL", 3))
+        self.assertEqual(len(daemon.ledger("start", bad)), 4)
+        killed = {int(line["pid"]) for line in daemon.events("worker.exited", signal=9)}
+        self.assertEqual(len([e for e in daemon.events("worker.started") if e["worker"] == "0"]), 2, "one normal worker died")
+        self.under_way(daemon)
+        self.seen(f"{len(killed)} processes killed{' by the kernel' if group else ''}, one of them beside others")
+        self.finish(daemon, bound=3 + self.threads - 1)
+
+    @row("C18")
+    def test_C18(self):
+        """Recycling under load: each worker process ends after about 40 jobs.
+
+        The replacement consumes before the old process stops; what runs is finished; nothing is run again; no second
+        passes without a job done."""
+        daemon = self.saboteur(workers={"recycle_jobs": 40}).start().consuming()
+        self.load(commands="busy 20", rate=60)
+        self.expect(daemon, "worker.recycle", 3, reason="jobs")
+        self.stop_flows()
+        recycled = {line["pid"] for line in daemon.events("worker.recycle")}
+        for pid in recycled:
+            daemon.wait_for("worker.exited", pid=pid, code=0)
+            steps = [line["event"] for line in daemon.log.read()
+                     if line["event"] == "worker.consuming" or line.get("pid") == pid and
+                     line["event"] in ("worker.recycle", "worker.exited")]
+            steps = steps[steps.index("worker.recycle") + 1:]
+            self.assertEqual(steps[:1], ["worker.consuming"], "the replacement comes first")
+        self.finish(daemon, bound=0)
+        ends = sorted(e.ms for e in daemon.ledger("end"))
+        pause = max(after - before for before, after in zip(ends, ends[1:]))
+        self.assertLess(pause, 1000 * SLOWER)
+        self.seen(f"{len(recycled)} processes recycled; the longest pause between two jobs was {pause} ms")
 
 
 class Start(ProcTest):

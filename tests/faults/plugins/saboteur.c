@@ -119,7 +119,7 @@ static void overflow(struct run *run, const char *rest)
 	run->verdict = warren_dead(run->job, "%d", deeper(&top, 0));
 }
 
-/* "alloca BYTES": at once, over the guard page where nothing probes the stack. */
+/* "alloca BYTES": at once; what the compiler adds steps on every page of it. */
 static void take_stack(struct run *run, const char *rest)
 {
 	size_t size = strtoull(rest, NULL, 10);
@@ -228,6 +228,16 @@ static void block_signals(struct run *run, const char *rest)
 	(void)rest;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+/* What a process that was not started by warren has. */
+static void unblock_signals(struct run *run, const char *rest)
+{
+	sigset_t all;
+	(void)run;
+	(void)rest;
+	sigfillset(&all);
+	pthread_sigmask(SIG_UNBLOCK, &all, NULL);
 }
 
 static void spin(struct run *run, const char *rest)
@@ -527,6 +537,7 @@ static const struct {
 	{ "soft", sleep_softly },
 	{ "once", only_once },
 	{ "block-signals", block_signals },
+	{ "unblock-signals", unblock_signals },
 	{ "spin", spin },
 	{ "sigpipe", default_sigpipe },
 	{ "write", write_to_nobody },
