@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 
-from accounting import BUILD, SLOWER, row
+from accounting import BUILD, SANITIZED, SLOWER, row
 from broker_fixture import wait_until
 from proc import SABOTEURS, ProcTest, Watch, touch
 
@@ -40,7 +40,7 @@ class Verdicts(ProcTest):
         replaced."""
         raw = self.work("raw", task="sabotage.throws", retry=ONCE, crash_limit=1)
         caught = self.work("caught", task="sabotage.catches", retry=ONCE)
-        daemon = self.begin([caught, raw], warm=[], more=["saboteur_cxx.so"])
+        daemon = self.saboteur(caught, raw, more=["saboteur_cxx.so"]).start().consuming()
         name, odd = self.give("caught", 1, "throw")[0], self.give("caught", 1, "odd")[0]
         self.give("caught", 1)
         wait_until(lambda: self.ready("caught.dead") == 2, "both are dead")
@@ -170,13 +170,14 @@ class Crashes(ProcTest):
     def test_D11(self):
         """A task frees memory of the host's; another one jumps out of run() into the frame of an earlier run.
 
-        Undefined by documentation. The allocator aborts at the first, as D2 (under AddressSanitizer with a report); after
-        the second, whatever happens, nothing is lost and the service goes on."""
+        Undefined by documentation. The allocator aborts at the first, at the latest when the host frees it too, and then
+        the job may have been done; after the second, whatever happens, nothing is lost and the service goes on."""
+        if SANITIZED:
+            self.skipTest("a sanitizer reports what this row does")
         daemon = self.begin([self.work(crash_limit=1), self.work("jump", threads=1, crash_limit=1)])
         since = daemon.mark_log()
         self.give("work", 1, "free-body")
         self.expect(daemon, "worker.exited", since=since, name="ABRT")
-        wait_until(lambda: self.ready("work.dead") == 1, "it is dead")
         jumps = self.give("jump", 2, "longjmp")
         daemon.ran(jumps[1], what="start")
         for name in self.give("work", 3) + self.give("jump", 1):
@@ -360,6 +361,8 @@ class Leaks(ProcTest):
 
         The worker is replaced again and again, replacement first; nothing is lost, nothing run again; no process grows
         beyond the limit by more than what its jobs leak in a second or two."""
+        if SANITIZED:
+            self.skipTest("a sanitizer reports what this row leaks")
         daemon = self.begin(workers={"recycle_memory": "96MiB"})
         never = daemon.path("never")
         self.load(commands=f"leak {4 << 20};open 5;late {never};busy 50", rate=20)

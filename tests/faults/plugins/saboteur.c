@@ -30,7 +30,8 @@
 struct run {
 	struct warren_job *job;
 	const char *id;
-	enum warren_verdict verdict; /* 0: no command has given one yet */
+	bool over; /* a command has given the verdict */
+	enum warren_verdict verdict;
 };
 
 static struct book book = { .fd = -1 };
@@ -38,6 +39,12 @@ static struct book book = { .fd = -1 };
 static bool note(const struct run *run, const char *what)
 {
 	return book_note(&book, run->job, what, run->verdict, run->id);
+}
+
+static void give(struct run *run, enum warren_verdict verdict)
+{
+	run->verdict = verdict;
+	run->over = true;
 }
 
 static void nap(int64_t ms)
@@ -65,10 +72,10 @@ static void segv(struct run *run, const char *rest)
 
 static void fpe(struct run *run, const char *rest)
 {
-	volatile int zero = 0;
+	volatile int number = 7, zero = 0;
 	(void)run;
 	(void)rest;
-	zero = 1 / zero;
+	number = number / zero;
 	raise(SIGFPE); /* where a division by zero is no trap */
 }
 
@@ -78,7 +85,7 @@ static void bus(struct run *run, const char *rest)
 	FILE *file = tmpfile();
 	volatile char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
 	(void)rest;
-	run->verdict = warren_dead(run->job, "read %d", *map);
+	give(run, warren_dead(run->job, "read %d", *map));
 }
 
 static void ill(struct run *run, const char *rest)
@@ -116,7 +123,7 @@ static void overflow(struct run *run, const char *rest)
 {
 	char top = 0;
 	(void)rest;
-	run->verdict = warren_dead(run->job, "%d", deeper(&top, 0));
+	give(run, warren_dead(run->job, "%d", deeper(&top, 0)));
 }
 
 /* "alloca BYTES": at once; what the compiler adds steps on every page of it. */
@@ -126,7 +133,7 @@ static void take_stack(struct run *run, const char *rest)
 	volatile char *block = alloca(size);
 	for (size_t i = 0; i < size; i += 512)
 		block[i] = 1;
-	run->verdict = warren_dead(run->job, "%d", block[size / 2]);
+	give(run, warren_dead(run->job, "%d", block[size / 2]));
 }
 
 static void free_body(struct run *run, const char *rest)
@@ -146,7 +153,7 @@ static void jump(struct run *run, const char *rest)
 	if (atomic_exchange(&remembered, true))
 		longjmp(earlier, 1);
 	if (setjmp(earlier))
-		run->verdict = warren_dead(run->job, "came out of another run");
+		give(run, warren_dead(run->job, "came out of another run"));
 }
 
 /* ---- Ends that are none ---- */
@@ -202,7 +209,7 @@ static void sleep_softly(struct run *run, const char *rest)
 		why = warren_stopping(run->job);
 	}
 	if (why)
-		run->verdict = warren_retry(run->job, "stopped: %d", (int)why);
+		give(run, warren_retry(run->job, "stopped: %d", (int)why));
 }
 
 /* "once FILE COMMAND": only where the file is not there yet; it is then. */
@@ -264,7 +271,7 @@ static void write_to_nobody(struct run *run, const char *rest)
 		return;
 	close(fds[0]);
 	if (write(fds[1], "x", 1) < 0)
-		run->verdict = warren_dead(run->job, "write: %s", strerror(errno));
+		give(run, warren_dead(run->job, "write: %s", strerror(errno)));
 	close(fds[1]);
 }
 
@@ -282,7 +289,7 @@ static void run_child(struct run *run, const char *rest)
 	snprintf(command, sizeof(command), "exit %d", atoi(rest));
 	int status = system(command);
 	if (status < 0 || WEXITSTATUS(status) != atoi(rest))
-		run->verdict = warren_dead(run->job, "system: %d", status);
+		give(run, warren_dead(run->job, "system: %d", status));
 }
 
 /* "daemon SECONDS": a grandchild that its parent leaves behind. */
@@ -297,7 +304,7 @@ static void leave_daemon(struct run *run, const char *rest)
 		_exit(0);
 	}
 	if (child < 0 || waitpid(child, NULL, 0) != child)
-		run->verdict = warren_dead(run->job, "daemon: %s", strerror(errno));
+		give(run, warren_dead(run->job, "daemon: %s", strerror(errno)));
 }
 
 /* "close FIRST": and all above. */
@@ -310,7 +317,7 @@ static void close_descriptors(struct run *run, const char *rest)
 static void change_directory(struct run *run, const char *rest)
 {
 	if (chdir(rest) != 0)
-		run->verdict = warren_dead(run->job, "chdir: %s", strerror(errno));
+		give(run, warren_dead(run->job, "chdir: %s", strerror(errno)));
 }
 
 static void change_umask(struct run *run, const char *rest)
@@ -322,7 +329,7 @@ static void change_umask(struct run *run, const char *rest)
 static void change_locale(struct run *run, const char *rest)
 {
 	if (!setlocale(LC_ALL, rest))
-		run->verdict = warren_dead(run->job, "no locale %s", rest);
+		give(run, warren_dead(run->job, "no locale %s", rest));
 }
 
 static void change_environment(struct run *run, const char *rest)
@@ -342,7 +349,7 @@ static void leak_memory(struct run *run, const char *rest)
 	size_t size = strtoull(rest, NULL, 10);
 	leaked = malloc(size);
 	if (!leaked)
-		run->verdict = warren_retry(run->job, "out of memory");
+		give(run, warren_retry(run->job, "out of memory"));
 	else
 		memset(leaked, 1, size);
 }
@@ -350,7 +357,7 @@ static void leak_memory(struct run *run, const char *rest)
 static void allocate_without_end(struct run *run, const char *rest)
 {
 	(void)rest;
-	while (run->verdict == 0)
+	while (!run->over)
 		leak_memory(run, "4194304");
 }
 
@@ -358,24 +365,24 @@ static void leak_descriptors(struct run *run, const char *rest)
 {
 	for (int n = atoi(rest); n > 0; n--)
 		if (open("/dev/null", O_RDONLY) < 0)
-			run->verdict = warren_retry(run->job, "%s", strerror(errno));
+			give(run, warren_retry(run->job, "%s", strerror(errno)));
 }
 
 /* ---- The host's functions, used as they must not be ---- */
 
 static void return_number(struct run *run, const char *rest)
 {
-	run->verdict = (enum warren_verdict)atoi(rest);
+	give(run, (enum warren_verdict)atoi(rest));
 }
 
 static void say_dead(struct run *run, const char *rest)
 {
-	run->verdict = warren_dead(run->job, "%s", rest);
+	give(run, warren_dead(run->job, "%s", rest));
 }
 
 static void say_retry(struct run *run, const char *rest)
 {
-	run->verdict = warren_retry(run->job, "%s", rest);
+	give(run, warren_retry(run->job, "%s", rest));
 }
 
 /* What a call answered, into the ledger. */
@@ -398,7 +405,7 @@ static void reply_size(struct run *run, const char *rest)
 	void *body =
 	    mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (body == MAP_FAILED) {
-		run->verdict = warren_retry(run->job, "mmap: %s", strerror(errno));
+		give(run, warren_retry(run->job, "mmap: %s", strerror(errno)));
 		return;
 	}
 	note_error(run, "reply", warren_reply(run->job, "application/octet-stream", body, size));
@@ -575,12 +582,12 @@ static void obey(struct run *run, char *line)
 			return;
 		}
 	}
-	run->verdict = warren_dead(run->job, "no such command: %s", line);
+	give(run, warren_dead(run->job, "no such command: %s", line));
 }
 
 static enum warren_verdict sabotage(struct warren_job *job)
 {
-	struct run run = { .job = job };
+	struct run run = { .job = job, .verdict = WARREN_DONE };
 	char *text = (char *)(uintptr_t)warren_body_text(job), *rest = NULL;
 	if (!text)
 		return warren_retry(job, "out of memory");
@@ -588,10 +595,8 @@ static enum warren_verdict sabotage(struct warren_job *job)
 	run.id = line ? line : "-";
 	if (!note(&run, "start"))
 		return warren_retry(job, "ledger: %s", strerror(errno));
-	while (run.verdict == 0 && line && (line = strtok_r(NULL, "\n;", &rest)))
+	while (!run.over && line && (line = strtok_r(NULL, "\n;", &rest)))
 		obey(&run, line);
-	if (run.verdict == 0)
-		run.verdict = WARREN_DONE;
 	return note(&run, "end") ? run.verdict : warren_retry(job, "ledger: %s", strerror(errno));
 }
 
