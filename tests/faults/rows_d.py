@@ -381,6 +381,28 @@ class Leaks(ProcTest):
 
 
 class Calls(ProcTest):
+    @row("D17")
+    def test_D17(self):
+        """A thread that a task has left behind calls the host on its job when run() has long returned.
+
+        The calls fail with WARREN_EGONE, `warren_stopping()` says that it is time, and nothing is published: for the last
+        8 jobs of each worker thread. A later call is undefined, as the header says: a handle is a plain pointer."""
+        daemon = self.begin()
+        late = daemon.path("late")
+        names = self.give("work", self.threads, f"late {late}", reply_to="answers")
+        self.channel.queue_declare("answers", durable=True)
+        daemon.patiently(lambda: len([line for line in daemon.events("job.done") if line["message_id"] in names]) == len(names),
+                         "they are over")
+        touch(late)
+        for name in names:
+            daemon.ran(name, what="late/3/-4/-4/-4")
+        self.load(commands="busy 5", rate=50)
+        self.under_way(daemon)
+        self.refuse(daemon, "worker.exited")
+        self.assertEqual(self.ready("answers"), 0)
+        self.asked.clear()
+        self.finish(daemon, bound=0)
+
     @row("D18")
     def test_D18(self):
         """Replies of 1 GiB, of NULL with a length, of as much as is allowed; a follow-up with 65,536 headers.
@@ -398,7 +420,9 @@ class Calls(ProcTest):
             self.assertEqual(self.letters()[name]["x-warren-verdict"], "dead")
         daemon.ran(good, what="reply/0")
         wait_until(lambda: self.ready("answers") == 1, "the good one is answered")
-        self.finish(daemon, bound=0, answers=["answers"])
+        grown = self.measure(daemon.worker())[2] - self.baselines[daemon][-1][2]
+        self.assertLess(grown, 12 << 10, "KiB, for a reply of 16 MiB")
+        self.finish(daemon, bound=0, answers=["answers"], both=3, resources=False)
 
     @row("D21")
     def test_D21(self):
