@@ -66,9 +66,14 @@ unsigned crew_loaded(const struct generation *g)
 	return count_posts(g, SLOT_LOADED, SLOT_CONSUMING);
 }
 
+static bool is_quarantine(const struct worker *w)
+{
+	return w->post == w->generation->n_workers;
+}
+
 struct log_field crew_who(const struct worker *w)
 {
-	if (w->post == w->generation->n_workers)
+	if (is_quarantine(w))
 		return L_STR("worker", "quarantine");
 	return L_INT("worker", w->post);
 }
@@ -273,7 +278,7 @@ static void spawn(struct crew *crew, struct worker *w)
 		.score_fd = g->score_fd,
 		.number = w->post,
 		.place = w->place,
-		.quarantine = w->post == g->n_workers,
+		.quarantine = is_quarantine(w),
 		.generation = g->number,
 	};
 
@@ -330,6 +335,8 @@ static void announce(struct crew *crew, const struct worker *w, enum slot_state 
 		log_event(LOG_INFO, "worker.loaded", crew_who(w), L_NS("took", took_ns));
 	else if (after == SLOT_CONSUMING)
 		log_event(LOG_INFO, "worker.consuming", crew_who(w));
+	if (is_quarantine(w))
+		return;
 	crew->loaded |= after == SLOT_LOADED || after == SLOT_CONSUMING;
 	crew->tested |= after == SLOT_CONSUMING;
 }
@@ -378,10 +385,11 @@ static void hear_of_message(struct crew *crew, struct worker *w, const struct ip
 		hear_nothing(crew, w);
 		return;
 	}
-	relief_call_quarantine(crew, now_ns);
 	if (msg->word == IPC_LEASE_LOST)
 		suspects_lease_lost(&crew->suspects, identity, now_ns);
-	else if (msg->word == IPC_SETTLED)
+	else if (msg->word == IPC_RETRIED)
+		suspects_retried(&crew->suspects, identity);
+	else
 		suspects_clear(&crew->suspects, identity);
 	crew_tell_suspects(crew);
 }
@@ -428,6 +436,9 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 		hear_of_overrun(crew, w, msg);
 		break;
 	case IPC_ASIDE:
+		relief_call_quarantine(crew, clock_mono_ns());
+		break;
+	case IPC_RETRIED:
 	case IPC_SETTLED:
 	case IPC_LEASE_LOST:
 		hear_of_message(crew, w, msg);
@@ -525,7 +536,7 @@ static bool find_cause(
 	const struct death death = {
 		.worker = w->place,
 		.signal = cause_of_death(end, before),
-		.alone = w->post == w->generation->n_workers,
+		.alone = is_quarantine(w),
 	};
 	bool blamed;
 
@@ -554,7 +565,7 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	w->child.pid = 0;
 	w->ends++;
 	/* a next generation that refuses is rolled back, and the old one runs on */
-	end.untested = !crew->tested && w->generation == crew->current;
+	end.untested = !crew->tested && w->generation == crew->current && !is_quarantine(w);
 	before = w->slot.state;
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
 	end.blamed = find_cause(crew, w, &end, before);

@@ -15,8 +15,9 @@ enum ipc_word {
 	IPC_STATE,      /* text: why it is not consuming; empty when it is again */
 	IPC_OVERRUN, /* it gave up a job whose task does not return, and takes no more; text: which
 		      */
+	IPC_ASIDE,   /* there are messages in the quarantine */
 	/* about the message whose identity stands in text, in hex */
-	IPC_ASIDE,      /* it was put into the quarantine */
+	IPC_RETRIED,    /* it was known to the supervisor, and was published anew */
 	IPC_SETTLED,    /* it was known to the supervisor, and is settled for good */
 	IPC_LEASE_LOST, /* the broker took it back from a running job */
 	/* supervisor to worker */

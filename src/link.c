@@ -25,6 +25,8 @@ enum {
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
 #define UNREAD_LIMIT_NS (5 * NS_PER_S)
 #define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
+#define LOOK_NS                                                                                    \
+	(60 * NS_PER_S) /* how often a quarantine is looked at that nobody may be consuming */
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
 
@@ -49,8 +51,9 @@ struct source {
 	unsigned first_lane, n_lanes, consuming;
 	char name[BROKER_NAME_MAX + 1]; /* as the broker knows it: differs for a server-named one */
 	int64_t retry_at_ns, backoff_ns;
-	bool locked; /* 405: the old generation still has this exclusive queue */
-	bool was_up; /* it consumed with all its lanes before */
+	int64_t look_at_ns; /* into its quarantine */
+	bool locked;        /* 405: the old generation still has this exclusive queue */
+	bool was_up;        /* it consumed with all its lanes before */
 	char trouble[BROKER_TEXT_MAX + 256];
 	struct log_complaint complaint;
 	struct inbox shared;            /* ack = "none": whichever thread is free takes the next */
@@ -87,7 +90,7 @@ struct lane {
 };
 
 /* What the control channel is building. */
-enum errand { ERRAND_NONE, ERRAND_EXCHANGES, ERRAND_LADDER, ERRAND_SOURCE };
+enum errand { ERRAND_NONE, ERRAND_EXCHANGES, ERRAND_LADDER, ERRAND_SOURCE, ERRAND_LOOK };
 
 struct control {
 	bool open;
@@ -342,9 +345,12 @@ static void errand_done(struct link *link)
 		c->ladder_trouble[0] = '\0';
 		c->ladder_backoff_ns = 0;
 	} else {
-		c->source->state = SOURCE_READY;
-		c->source->locked = false;
-		c->source->trouble[0] = '\0';
+		c->source->look_at_ns = clock_mono_ns() + LOOK_NS;
+		if (c->errand == ERRAND_SOURCE) {
+			c->source->state = SOURCE_READY;
+			c->source->locked = false;
+			c->source->trouble[0] = '\0';
+		}
 	}
 	end_errand(link);
 }
@@ -357,6 +363,8 @@ static void errand_failed(struct link *link, int code, const char *text)
 	(void)snprintf(words, sizeof(words), "%s (while declaring: %s)", text, step);
 	if (c->errand == ERRAND_SOURCE) {
 		source_failed(link, c->source, code, words);
+	} else if (c->errand == ERRAND_LOOK) {
+		c->source->state = SOURCE_QUEUED; /* it is gone: made again, or complained of */
 	} else if (c->errand == ERRAND_LADDER) {
 		(void)snprintf(c->ladder_trouble, sizeof(c->ladder_trouble), "%s", words);
 		c->ladder_retry_at_ns = later(&c->ladder_backoff_ns);
@@ -408,6 +416,17 @@ static bool source_is_due(const struct control *c, const struct source *source)
 	       (c->ladder_top >= 0 || !topology_uses_ladder(source->queue));
 }
 
+/*
+ * Suspects that an earlier daemon has left in the quarantine, or the broker has put back there,
+ * would wait for ever where no process consumes it. One worker looks on behalf of all.
+ */
+static bool look_is_due(const struct link *link, const struct source *source)
+{
+	return link->setup.worker == 0 && !link->setup.quarantine && !link->draining &&
+	       source->state == SOURCE_READY && topology_has_quarantine(source->queue) &&
+	       clock_mono_ns() >= source->look_at_ns;
+}
+
 static void start_lanes(struct link *link);
 
 static void next_errand(struct link *link)
@@ -431,6 +450,12 @@ static void next_errand(struct link *link)
 			    topology_queue(link->conf, link->sources[i].queue));
 			return;
 		}
+	for (size_t i = 0; i < link->n_sources; i++)
+		if (look_is_due(link, &link->sources[i])) {
+			begin(link, ERRAND_LOOK, &link->sources[i],
+			    topology_quarantine(link->sources[i].queue));
+			return;
+		}
 	start_lanes(link);
 }
 
@@ -440,6 +465,14 @@ static void open_control(struct link *link)
 	c->open = false;
 	c->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
 	(void)sent(link, broker_open_channel(conn_broker(link->conn), CONTROL));
+}
+
+static void note_quarantine(struct link *link, const struct event *event)
+{
+	const char *name = link->control.script->steps[link->control.step].name;
+	size_t len = strlen(name), suffix = sizeof(QUARANTINE_SUFFIX) - 1;
+	if (event->messages && len > suffix && strcmp(name + len - suffix, QUARANTINE_SUFFIX) == 0)
+		(void)ipc_send(link->setup.supervisor, IPC_ASIDE, event->messages, NULL);
 }
 
 static void on_control_event(struct link *link, const struct event *event)
@@ -464,6 +497,8 @@ static void on_control_event(struct link *link, const struct event *event)
 	if (event->kind == EV_QUEUE_OK && c->errand == ERRAND_SOURCE &&
 	    c->script->steps[c->step].name[0] == '\0')
 		(void)snprintf(c->source->name, sizeof(c->source->name), "%s", event->name);
+	if (event->kind == EV_QUEUE_OK)
+		note_quarantine(link, event);
 	if (++c->step < c->script->n) {
 		run_step(link);
 		return;

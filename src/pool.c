@@ -133,14 +133,6 @@ static int64_t delivery_count(const struct warren_job *job)
 	return table_get_int(&job->msg.props.headers, "x-delivery-count", &n) ? n : 0;
 }
 
-static void tell_supervisor(
-    const struct pool_thread *t, enum ipc_word word, const uint8_t *identity)
-{
-	char text[2 * IDENTITY_LEN + 1];
-	identity_show(identity, text);
-	(void)ipc_send(t->pool->setup.supervisor, word, 0, text);
-}
-
 static enum outcome put_aside(struct warren_job *job)
 {
 	if (job->crashes)
@@ -203,17 +195,38 @@ static bool is_harmless(
 	return false;
 }
 
-/* After it was settled. */
+/* What the supervisor is to know of a settled job; 0: nothing. */
+static enum ipc_word news_of(enum action_kind kind)
+{
+	switch (kind) {
+	case ACTION_DONE:
+	case ACTION_DEAD:
+	case ACTION_DROP:
+		return IPC_SETTLED;
+	case ACTION_RETRY:
+	case ACTION_ASIDE:
+		return IPC_RETRIED;
+	case ACTION_GIVE_BACK:
+	case ACTION_NOTHING:
+		break;
+	}
+	return 0;
+}
+
 static void report_suspect(const struct pool_thread *t, const uint8_t *identity, bool suspected,
     const struct settlement *s)
 {
+	int supervisor = t->pool->setup.supervisor;
+	enum ipc_word word = news_of(s->action.kind);
+	char text[2 * IDENTITY_LEN + 1];
 	if (s->lost)
 		return;
 	if (s->action.kind == ACTION_ASIDE)
-		tell_supervisor(t, IPC_ASIDE, identity);
-	else if (suspected && (s->action.kind == ACTION_DONE || s->action.kind == ACTION_DEAD ||
-				  s->action.kind == ACTION_DROP))
-		tell_supervisor(t, IPC_SETTLED, identity);
+		(void)ipc_send(supervisor, IPC_ASIDE, 1, NULL);
+	if (!suspected || !word)
+		return;
+	identity_show(identity, text);
+	(void)ipc_send(supervisor, word, 0, text);
 }
 
 /* ---- the task ---- */
@@ -346,6 +359,9 @@ static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *out
 	bool trusted = t->pool->setup.quarantine || came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
+	/* What runs here ran before, in a process that died; the broker does not know that of a
+	 * copy. */
+	job->msg.redelivered |= t->pool->setup.quarantine;
 	job_read_headers(job, trusted, clock_wall_ms());
 	if (!may_run(t, job, outcome) || !is_harmless(t, job, trusted, outcome))
 		return true;

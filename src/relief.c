@@ -7,6 +7,7 @@
 #include "clock.h"
 
 #define LOOK_NS NS_PER_S
+#define WORN_NS (10 * NS_PER_S)   /* by memory no process is worn out sooner */
 #define OVERDUE_NS (3 * NS_PER_S) /* a worker gives a job up within a fraction of it */
 /* Longer than a suspect takes from one queue to the other. */
 #define QUARANTINE_NS (60 * NS_PER_S)
@@ -77,13 +78,8 @@ void relief_call_quarantine(struct crew *crew, int64_t now_ns)
 	crew->quarantine_until_ns = now_ns + QUARANTINE_NS;
 }
 
-/* It is there when the daemon comes up, in case that an earlier one has left suspects behind. */
-static bool quarantine_wanted(struct crew *crew, int64_t now_ns)
+static bool quarantine_wanted(const struct crew *crew, int64_t now_ns)
 {
-	if (!crew->tested)
-		return false;
-	if (crew->quarantine_until_ns == 0)
-		relief_call_quarantine(crew, now_ns);
 	return suspects_doubtful(&crew->suspects) || now_ns < crew->quarantine_until_ns;
 }
 
@@ -194,7 +190,10 @@ static const char *wear_of(const struct worker *w)
 	if (limits->recycle_jobs &&
 	    score_finished(w->generation->score, w->place) >= (uint64_t)limits->recycle_jobs)
 		return "jobs";
-	if (limits->recycle_memory && resident_bytes(w->child.pid) > limits->recycle_memory)
+	/* A limit below what a fresh process needs must not make one after the other. */
+	if (limits->recycle_memory && score_finished(w->generation->score, w->place) > 0 &&
+	    clock_mono_ns() - w->slot.spawned_ns > WORN_NS &&
+	    resident_bytes(w->child.pid) > limits->recycle_memory)
 		return "memory";
 	return NULL;
 }

@@ -109,6 +109,17 @@ static void forget(struct suspects *suspects, struct known *known)
 	*known = suspects->list[--suspects->n];
 }
 
+void suspects_retried(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN])
+{
+	struct known *known = find(suspects, identity);
+
+	if (!known)
+		return;
+	known->suspect.leases = 0;
+	if (!known->suspect.doubtful)
+		forget(suspects, known);
+}
+
 void suspects_clear(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN])
 {
 	struct known *known = find(suspects, identity);

@@ -48,6 +48,9 @@ void suspects_doubt(
 void suspects_lease_lost(
     struct suspects *suspects, const uint8_t identity[IDENTITY_LEN], int64_t now_ns);
 
+/* It was published anew, and the runs that these leases were stand on it as attempts. */
+void suspects_retried(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN]);
+
 /* It was settled for good. */
 void suspects_clear(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN]);
 

@@ -248,6 +248,13 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 	return script;
 }
 
+struct script *topology_quarantine(const struct conf_queue *queue)
+{
+	struct script *script = script_create();
+	add_quarantine(script, queue, true);
+	return script;
+}
+
 struct script *topology_exchanges(const struct conf *conf)
 {
 	struct script *script = script_create();

@@ -38,6 +38,9 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 /* The delay ladder up to rung `top` (-1: none), lowest first, then what delivers and parks. */
 struct script *topology_ladder(int top, bool passive);
 
+/* That the quarantine of a queue that has one is there. */
+struct script *topology_quarantine(const struct conf_queue *queue);
+
 /* Listed exchanges that no queue binds: they are there for publishers. */
 struct script *topology_exchanges(const struct conf *conf);
 

@@ -195,7 +195,8 @@ class Death(LifecycleTest):
         os.kill(daemon.worker(), signal.SIGKILL)
         self.each_once(daemon, names, bound=4)
         self.assertGreaterEqual(len({entry.pid for entry in daemon.ledger("end")}), 3)
-        daemon.consuming(workers=4)
+        killed = daemon.wait_for("worker.exited", signal=9)["worker"]
+        daemon.wait_for("worker.consuming", 2, worker=killed)
         self.assertEqual(daemon.stop(), 0)
 
     def test_a_killed_supervisor_takes_its_workers_along(self):

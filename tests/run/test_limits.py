@@ -122,6 +122,7 @@ class Recycling(WarrendTest):
     def test_by_memory_and_with_the_replacement_first(self):
         daemon = self.warrend(work(threads=1), workers={"recycle_memory": "1MiB"})
         old = daemon.worker()
+        self.put("work", "job", delivery_mode=2)
         daemon.wait_for("worker.recycle", reason="memory", pid=old)
         daemon.wait_for("worker.exited", pid=old, code=0)
         lines = [(e["event"], int(e["pid"]) if "pid" in e else None) for e in daemon.log.read()

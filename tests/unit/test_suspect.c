@@ -86,6 +86,21 @@ START_TEST(a_lost_lease_needs_no_quarantine)
 }
 END_TEST
 
+/* Its attempts say it from then on; counting both would be counting twice. */
+START_TEST(what_stands_on_a_copy_is_not_remembered_besides)
+{
+	suspects_lease_lost(&suspects, id(1), 1);
+	suspects_retried(&suspects, id(1));
+	ck_assert_ptr_null(suspects_find(&suspects, id(1)));
+	suspects_lease_lost(&suspects, id(2), 1);
+	suspects_blame(&suspects, id(2), 0, SIGSEGV, 1);
+	suspects_retried(&suspects, id(2));
+	ck_assert_int_eq(suspects_find(&suspects, id(2))->leases, 0);
+	ck_assert_int_eq(suspects_find(&suspects, id(2))->crashes, 1);
+	suspects_retried(&suspects, id(3));
+}
+END_TEST
+
 START_TEST(nobody_is_nobody)
 {
 	ck_assert_int_eq(suspects_blame(&suspects, id(0), 0, SIGSEGV, 1), 0);
@@ -283,6 +298,7 @@ int main(void)
 	tcase_add_test(t, what_the_message_tells_counts_too);
 	tcase_add_test(t, doubt_is_no_crash);
 	tcase_add_test(t, a_lost_lease_needs_no_quarantine);
+	tcase_add_test(t, what_stands_on_a_copy_is_not_remembered_besides);
 	tcase_add_test(t, nobody_is_nobody);
 	tcase_add_test(t, the_guilty_are_remembered_longest);
 	tcase_add_test(t, a_day_later_all_is_forgotten);
