@@ -19,11 +19,11 @@
 #endif
 
 enum {
-	QUEUE_NAME_MAX = 190, /* leaves room for what we append */
-	SHORTSTR_MAX = 255,   /* AMQP's limit for names and keys */
-	CHANNELS_MAX = 2000,  /* of the 2047 that a broker grants by default */
-	PRIORITY_MAX = 255,   /* of x-max-priority */
-	CONSUMER_TIMEOUT_S = 30 * 60,
+	QUEUE_NAME_MAX = 190,   /* leaves room for what we append */
+	SHORTSTR_MAX = 255,     /* AMQP's limit for names and keys */
+	CHANNELS_MAX = 2000,    /* of the 2047 that a broker grants by default */
+	PRIORITY_MAX = 255,     /* of x-max-priority */
+	TIME_LIMIT_S = 25 * 60, /* RabbitMQ's consumer timeout is 30 minutes by default */
 };
 
 /* ---- names ---- */
@@ -469,14 +469,14 @@ static void check_times(struct reader *r, const struct conf_queue *q)
 	if (q->time_limit_ns == 0)
 		reader_warn(r, line,
 		    "queues.time_limit = \"0\": a task that hangs holds its thread for ever, and "
-		    "RabbitMQ takes back what is not acknowledged within its consumer_timeout (30 "
-		    "minutes by default)");
-	else if (q->time_limit_ns > CONSUMER_TIMEOUT_S * NS_PER_S)
+		    "RabbitMQ takes back what is not acknowledged within its consumer_timeout (in "
+		    "rabbitmq.conf or advanced.config; 30 minutes by default)");
+	else if (q->time_limit_ns > TIME_LIMIT_S * NS_PER_S)
 		reader_warn(r, line,
-		    "queues.time_limit is longer than RabbitMQ's consumer_timeout (30 minutes by "
-		    "default): unless the broker's consumer_timeout is raised it hands the message "
-		    "to somebody "
-		    "else meanwhile");
+		    "queues.time_limit comes close to RabbitMQ's consumer timeout, which is 30 "
+		    "minutes by default: unless consumer_timeout in the broker's rabbitmq.conf or "
+		    "advanced.config (milliseconds) is raised, or queues.time_limit lowered to "
+		    "\"25m\", it hands the message to somebody else meanwhile");
 }
 
 /* What works, but not as its author may believe. */

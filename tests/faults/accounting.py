@@ -239,6 +239,7 @@ class FaultTest(WarrendTest):
         daemon = self.daemon(self.settings(queues, **sections), *options).start()
         daemon.queues = queues
         daemon.consuming(workers=self.processes_of_daemon)
+        self.broker.declared()
         self.warm_up(daemon, warm if warm is not None else [queue["name"] for queue in queues])
         return daemon
 
@@ -255,6 +256,12 @@ class FaultTest(WarrendTest):
 
     # -- load --
 
+    def answers_queue(self, name="answers", **arguments):
+        """A queue for replies, which keeps what it has confirmed."""
+        self.channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+        self.broker.declared()
+        return name
+
     def connect(self):
         return pika.BlockingConnection(pika.URLParameters(self.url + "?heartbeat=0"))
 
@@ -268,7 +275,7 @@ class FaultTest(WarrendTest):
         """One job. Its id is noted down as confirmed when it is, and is in doubt until then."""
         body = f"{name};{commands}" if commands else name
         self.doubtful[name] = queue
-        if properties.get("reply_to"):
+        if properties.get("reply_to") and "reply " in commands:
             self.asked.add(name)
         channel.basic_publish(exchange, queue, body, mandatory=True, properties=pika.BasicProperties(
             message_id=name, delivery_mode=2, **properties))

@@ -4,8 +4,8 @@
  * A body is a list, parted by newlines or semicolons: the id of the job, then commands, carried out
  * in turn. A body without commands is done at once. A run writes its "start" line before the first
  * command and its "end" line before it returns, each with one write to a file opened with O_APPEND:
- * what a killed worker had begun stands there too. With the option `sync` a line is on the disk before
- * the run goes on.
+ * what a killed worker had begun stands there too. With the option `sync` a line is on the disk
+ * before the run goes on.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -52,7 +52,8 @@ static unsigned thread_of(const struct run *run)
 	return *(const unsigned *)warren_thread_state(run->job);
 }
 
-/* what, process, thread of warren's, attempt, redelivered, monotonic time, thread of the system's, verdict, id */
+/* what, process, thread of warren's, attempt, redelivered, monotonic time, thread of the system's,
+ * verdict, id */
 static bool note(const struct run *run, const char *what)
 {
 	char line[600];
@@ -65,6 +66,8 @@ static bool note(const struct run *run, const char *what)
 }
 
 /* ---- Commands ---- */
+
+static void obey(struct run *run, char *line);
 
 static void say_retry(struct run *run, const char *rest)
 {
@@ -160,6 +163,26 @@ static void yield(struct run *run, const char *rest)
 	run->verdict = warren_retry(run->job, "asked to stop");
 }
 
+/* "hear 5000": until it is told to stop, at most so long; what it was told goes into the ledger. */
+static void hear(struct run *run, const char *rest)
+{
+	char what[32];
+	int64_t over = now_ms() + atoll(rest);
+	while (!warren_stopping(run->job) && now_ms() < over)
+		nap(5);
+	snprintf(what, sizeof(what), "stop/%d", (int)warren_stopping(run->job));
+	(void)note(run, what);
+}
+
+/* "once COMMAND ...": only the first time that the message comes from its queue. */
+static void once(struct run *run, const char *rest)
+{
+	char command[256];
+	snprintf(command, sizeof(command), "%s", rest);
+	if (!warren_redelivered(run->job) && warren_attempt(run->job) == 1)
+		obey(run, command);
+}
+
 /* Where the message was first published, into the ledger. */
 static void origin(struct run *run, const char *rest)
 {
@@ -243,6 +266,8 @@ static const struct {
 	{ "wait", wait_for },
 	{ "yield", yield },
 	{ "origin", origin },
+	{ "hear", hear },
+	{ "once", once },
 	{ "raise", raise_signal },
 	{ "exit", call_exit },
 	{ "_exit", leave_at_once },
