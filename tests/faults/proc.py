@@ -97,8 +97,8 @@ class ProcTest(FaultTest):
         touch(daemon.path("go"))
 
     def workers(self, daemon):
-        """Process ids of the workers that run, oldest first."""
-        started = [int(line["pid"]) for line in daemon.events("worker.started")]
+        """Process ids of the workers that run, oldest first; without the quarantine's."""
+        started = [int(line["pid"]) for line in daemon.events("worker.started") if line["worker"] != "quarantine"]
         return [pid for pid in started if is_there(pid)]
 
     def prefetches(self, queue="work"):

@@ -437,6 +437,28 @@ class Start(ProcTest):
         self.finish(daemon, bound=0)
 
 
+class Twice(ProcTest):
+    @row("C19")
+    def test_C19(self):
+        """The same configuration is run by two supervisors, the second while the first is under load; then the first is
+        killed (SIGKILL), and started again over whatever it has left.
+
+        warrend has no pid file; who starts second can be refused (exit 73) only by the control socket, which nothing listens
+        on yet. Until then both work side by side: nothing is lost, and only the kill runs anything again (at most C)."""
+        first = self.begin()
+        self.load(commands="busy 100", rate=20)
+        self.under_way(first)
+        second = self.daemon(first.text("warren.cfg")).start().consuming()
+        second.queues = first.queues
+        wait_until(lambda: second.log.read() and second.events("job.done"), "both work")
+        first.kill(signal.SIGKILL)
+        first.process.wait()
+        since = first.mark_log()
+        first.start().consuming(since)
+        self.baselines.clear()
+        self.finish([first, second], bound=self.threads)
+
+
 class FirstProcess(ProcTest):
     UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
