@@ -34,6 +34,7 @@ struct pool_thread {
 	struct score_row *row;
 	struct plugin_thread *plugins;
 	struct settler settler;
+	unsigned looked; /* guard_after()'s */
 	struct grip *grip;
 	/* A job that was given up, and what settles it in the thread's place. */
 	struct warren_job *lost, *twin;
@@ -253,7 +254,7 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 		return OUTCOME_DEAD;
 	}
 	log_event(LOG_ERROR, "plugin.breach", L_STR("plugin", job->task->plugin->label),
-	    L_STR("task", job->task->name), L_INT("returned", verdict));
+	    L_STR("task", job->task->name), L_INT("returned", (int)verdict));
 	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict",
 	    job->task->name, (int)verdict);
 }
@@ -325,6 +326,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	leave(t->pool, task);
 	if (!ours)
 		return false;
+	guard_after(t->pool->setup.guard, &t->looked, job);
 	job->ended_ns = clock_mono_ns();
 	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
 		log_timeout(t, "soft", LOG_WARN);
