@@ -69,7 +69,12 @@ static struct score *score_map(int fd, size_t size)
 
 	if (map == MAP_FAILED)
 		return NULL;
-	score = xcalloc(1, sizeof(*score));
+	score = calloc(1, sizeof(*score));
+	if (!score) {
+		munmap(map, size);
+		errno = ENOMEM;
+		return NULL;
+	}
 	score->map = map;
 	score->size = size;
 	return score;
