@@ -88,43 +88,56 @@ class Shortage(HostTest):
         self.no_socket(daemon)
         self.finish(daemon, bound=3 * self.threads * self.processes_of_daemon + self.killed * self.threads)
 
-    def kill_one(self, daemon):
-        self.killed += 1
-        os.kill(daemon.worker(), signal.SIGKILL)
-
     killed = 0
+
+    def busy_worker(self, daemon):
+        """The number and the process of a worker that has done a job, so that its end is no crash loop."""
+        started = [line for line in daemon.events("worker.started") if line["worker"].isdigit()][-1]
+        number = started["worker"]
+        daemon.wait_for("job.done", since=daemon.log.read().index(started), role=f"worker {number}")
+        return number, int(started["pid"])
+
+    def kill_one(self, daemon):
+        number, pid = self.busy_worker(daemon)
+        self.killed += 1
+        os.kill(pid, signal.SIGKILL)
+        return number
 
     def no_fork(self, daemon):
         since = daemon.mark_log()
-        others = set(daemon.processes()) - {daemon.worker()}
         with self.board.rule("fork", roles="supervisor", mode=FROM):
-            self.kill_one(daemon)
+            number = self.kill_one(daemon)
             self.expect(daemon, "worker.spawn-failed", 3, since)
             self.under_way(daemon)
-        self.assertLessEqual(others, set(daemon.processes()), "the others are still there")
-        self.assertEqual(len(daemon.events("worker.exited", since)), 1)
-        daemon.wait_for("worker.consuming", since=since)
+        daemon.wait_for("worker.consuming", since=since, worker=number)
+        exits = daemon.events("worker.exited", since)
+        self.assertEqual([line["worker"] for line in exits], [number], "the other one goes on")
 
     def no_thread(self, daemon):
         with self.board.count("thread", roles="worker", callers="warrend") as threads:
             since = daemon.mark_log()
-            self.kill_one(daemon)
-            daemon.wait_for("worker.consuming", since=since)
+            number = self.kill_one(daemon)
+            daemon.wait_for("worker.consuming", since=since, worker=number)
         for n in self.sample(threads.seen, 3):
             since = daemon.mark_log()
-            with self.board.rule("thread", roles="worker", callers="warrend", nth=n):
-                self.kill_one(daemon)
+            with self.board.rule("thread", roles="worker", callers="warrend", nth=n) as failing:
+                number = self.kill_one(daemon)
                 self.expect(daemon, "worker.failed", since=since)
-                self.expect(daemon, "worker.exited", since=since, code=71)
-                daemon.wait_for("worker.consuming", since=since)
-            self.assertEqual(len(daemon.events("worker.consuming", since)), 1, "the one without a thread consumes")
-        self.seen(f"{threads.seen} threads")
+                daemon.wait_for("worker.consuming", since=since, worker=number)
+            self.assertEqual(failing.failed, 1)
+            codes = [line.get("code") for line in daemon.events("worker.exited", since, worker=number)]
+            self.assertEqual(codes, [None, "71"])
+            consuming = daemon.events("worker.consuming", since, worker=number)
+            self.assertEqual(len(consuming), 1, "the one without a thread consumes")
+        self.seen(f"a worker has {threads.seen} threads")
 
     def no_socket(self, daemon):
+        number, pid = self.busy_worker(daemon)
         since = daemon.mark_log()
-        with self.board.rule("socket", roles="worker", mode=FROM):
-            with self.board.rule("recv", roles="worker", callers="rabbitmq", mode=FROM, pid=daemon.worker()):
-                self.expect(daemon, "conn.lost", 2, since)
-            self.expect(daemon, "conn.retry", 1, since)
+        role = f"worker {number}"
+        with self.board.rule("socket", roles="worker", mode=FROM, pid=pid):
+            with self.board.rule("recv", roles="worker", callers="rabbitmq", mode=FROM, pid=pid):
+                self.expect(daemon, "conn.lost", since=since, role=role, conn="work")
+            self.expect(daemon, "conn.retry", since=since, role=role, conn="work")
             self.under_way(daemon)
-        daemon.wait_for("queue.consuming", since=since)
+        daemon.wait_for("queue.consuming", since=since, role=role)
