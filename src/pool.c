@@ -35,6 +35,7 @@ struct pool_thread {
 	struct score_row *row;
 	struct plugin_thread *plugins;
 	struct settler settler;
+	unsigned looked; /* guard_after()'s */
 	struct grip *grip;
 	/* A job that was given up, and what settles it in the thread's place. */
 	struct warren_job *lost, *twin;
@@ -344,6 +345,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	leave(t->pool, task);
 	if (!ours)
 		return false;
+	guard_after(t->pool->setup.guard, &t->looked, job);
 	job->ended_ns = clock_mono_ns();
 	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
 		log_timeout(t, "soft", LOG_WARN);
