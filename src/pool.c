@@ -273,7 +273,7 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 		return OUTCOME_DEAD;
 	}
 	log_event(LOG_ERROR, "plugin.breach", L_STR("plugin", job->task->plugin->label),
-	    L_STR("task", job->task->name), L_INT("returned", verdict));
+	    L_STR("task", job->task->name), L_INT("returned", (int)verdict));
 	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict",
 	    job->task->name, (int)verdict);
 }
