@@ -37,6 +37,19 @@ struct warren_job *job_create(const struct warren_api *api, const struct conf_qu
 	return job;
 }
 
+void job_end(struct warren_job *job)
+{
+	struct arena *arena = job->arena;
+	atomic_store(&job->gone, true);
+	atomic_store(&job->ended, true);
+	job->arena = NULL;
+	job->row = NULL;
+	job->task_name = (struct bytes){ NULL, 0 };
+	msg_free_body(&job->msg);
+	job->msg = (struct msg){ 0 };
+	arena_destroy(arena);
+}
+
 void job_destroy(struct warren_job *job)
 {
 	if (!job)

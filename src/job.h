@@ -80,6 +80,7 @@ struct warren_job {
 	size_t held; /* bytes of reply and follow-ups */
 	atomic_bool
 	    gone; /* set when the job is given up: from then on every host call on it fails */
+	atomic_bool ended;     /* job_end() */
 	_Atomic pid_t child;   /* process group of a child that the job runs, 0 none */
 	atomic_int progress;   /* 0..100, -1 unknown */
 	struct score_row *row; /* NULL outside a worker */
@@ -92,6 +93,10 @@ struct warren_job {
 
 /* A job with an empty message; NULL when memory is short. */
 struct warren_job *job_create(const struct warren_api *api, const struct conf_queue *queue);
+
+/* It is over: what it holds is freed, and every host call on it fails in good order, as long as the
+ * job itself is kept. For a plugin's thread that calls when run() has long returned. */
+void job_end(struct warren_job *job);
 
 /* NULL is accepted. Frees the message too. */
 void job_destroy(struct warren_job *job);

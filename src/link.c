@@ -19,6 +19,7 @@ enum {
 	FIRST_LANE = 2,
 	UNREAD_JOBS = 100, /* of ack = "none" queues: above this the socket is left unread */
 	UNREAD_BYTES = 16 * 1024 * 1024,
+	ENDED_JOBS = 8, /* of each thread; a late call on one of them is answered, not a crash */
 };
 
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
@@ -78,8 +79,10 @@ struct lane {
 	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
 	struct conn_waiter waiter;
-	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
-	struct warren_job *running;  /* out, with the thread */
+	struct inbox own, *inbox;   /* `inbox` is the source's where nothing is acked */
+	struct warren_job *running; /* out, with the thread */
+	struct warren_job *ended[ENDED_JOBS];
+	unsigned n_ended;            /* in all */
 	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
@@ -978,6 +981,8 @@ void link_destroy(struct link *link)
 	conn_destroy(link->conn);
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		(void)drop_waiting(link, link->lanes[i].inbox);
+		for (unsigned k = 0; k < ENDED_JOBS; k++)
+			job_destroy(link->lanes[i].ended[k]);
 		conn_waiter_fini(&link->lanes[i].waiter);
 	}
 	script_free(link->control.script);
@@ -1028,6 +1033,15 @@ static bool send_settlement(
 			      : broker_nack(broker, job->origin.channel, job->origin.tag));
 }
 
+/* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
+static void keep_ended(struct lane *lane, struct warren_job *job)
+{
+	struct warren_job **place = &lane->ended[lane->n_ended++ % ENDED_JOBS];
+	job_end(job);
+	job_destroy(*place);
+	*place = job;
+}
+
 bool link_settle(
     struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
 {
@@ -1041,7 +1055,7 @@ bool link_settle(
 	if (lane->state == LANE_DOWN && conn_broker(link->conn))
 		next_errand(link);
 	conn_unlock(link->conn);
-	job_destroy(job);
+	keep_ended(lane, job);
 	return ok;
 }
 
