@@ -143,6 +143,7 @@ class Warrend:
         self.write(config)
         self.process = None
         self.options, self.environment = options, dict(environment)
+        self.prefix = ()  # a program that runs it, with arguments
 
     def write(self, config):
         """Writes the configuration: text as it is, or settings (a function of the private folder)."""
@@ -161,7 +162,7 @@ class Warrend:
             environment["LD_PRELOAD"] = os.environ["WARREN_EXEC_SELF"]
         with open(self.path("out"), "ab") as out, open(self.path("log"), "ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
+                [*wrapper, *self.prefix, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
                 stderr=log, env=environment, start_new_session=True)
         return self
 
