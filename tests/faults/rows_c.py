@@ -481,9 +481,10 @@ class FirstProcess(ProcTest):
         for name in self.give("work", 10, "daemon 0.5", "parent"):
             daemon.ran(name)
         wait_until(lambda: len(children(first)) == 1, "orphans are reaped")
+        since = daemon.mark_log()
         self.give("work", 1, f"once {daemon.path('killed')} kill 9", "killed")
-        self.expect(daemon, "worker.exited", signal=9)
-        daemon.consuming(workers=2)
+        self.expect(daemon, "worker.exited", since=since, signal=9)
+        daemon.consuming(since)
         self.assertEqual(self.zombies_of(first), [])
         self.hold(daemon, 1)
         os.kill(first, signal.SIGTERM)
