@@ -33,6 +33,7 @@
 
 #include "clock.h"
 #include "copy.h"
+#include "dial.h"
 #include "text.h"
 #include "topology.h"
 
@@ -42,6 +43,10 @@ enum {
 	FRAME_OVERHEAD = 8,
 	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
+
+/* A line on which one frame takes longer is as good as none: 4 kB/s carry the largest. */
+#define HALFWAY_MAX_NS (30 * NS_PER_S)
+#define LOOKS_NS (5 * NS_PER_S) /* whoever reads looks more often than that */
 
 /* Where a channel number stands. */
 enum channel_state {
@@ -82,6 +87,8 @@ struct broker {
 	unsigned n_channels, channel_max;
 	struct broker_error error;
 	bool lost;
+	bool in_message;                  /* the last frame belongs to a message that goes on */
+	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
 	int version;
 	struct arena *scratch; /* tables of the message being published */
@@ -312,15 +319,19 @@ static bool set_up_tls(amqp_socket_t *socket, const struct conf_broker *conf, co
 	return true;
 }
 
-static void fail_connect(struct broker_error *error, int status, const struct url *url)
+static void fail_late(struct broker_error *error, const struct url *url)
+{
+	fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host, url->port);
+}
+
+static void fail_tls(struct broker_error *error, int status, const struct url *url)
 {
 	switch (status) {
 	case AMQP_STATUS_HOSTNAME_RESOLUTION_FAILED:
 		fail(error, FAULT_DNS, 0, "host name %s has no address", url->host);
 		break;
 	case AMQP_STATUS_TIMEOUT:
-		fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host,
-		    url->port);
+		fail_late(error, url);
 		break;
 	case AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED:
 		fail(error, FAULT_TLS, 0, "the certificate is not for host name %s", url->host);
@@ -345,25 +356,57 @@ static void fail_connect(struct broker_error *error, int status, const struct ur
 	}
 }
 
-static bool open_socket(struct broker *broker, const struct conf_broker *conf,
-    const struct url *url, int64_t deadline, struct broker_error *error)
+/* The library itself tries one address after the other, and the first may use up all the time. */
+static bool open_plain(
+    struct broker *broker, const struct url *url, int64_t deadline, struct broker_error *error)
 {
-	amqp_socket_t *socket =
-	    url->tls ? amqp_ssl_socket_new(broker->amqp) : amqp_tcp_socket_new(broker->amqp);
+	int fd;
+	amqp_socket_t *socket = amqp_tcp_socket_new(broker->amqp);
 	if (!socket) {
 		fail(error, FAULT_MEMORY, 0, "out of memory");
 		return false;
 	}
-	if (url->tls && !set_up_tls(socket, conf, url, error))
+	switch (dial(url->host, url->port, deadline, &fd)) {
+	case DIALLED:
+		amqp_tcp_socket_set_sockfd(socket, fd);
+		return true;
+	case DIAL_NO_NAME:
+		fail(error, FAULT_DNS, 0, "host name %s has no address", url->host);
+		break;
+	case DIAL_LATE:
+		fail_late(error, url);
+		break;
+	case DIAL_REFUSED:
+		fail(error, FAULT_CONNECT, 0, "%s port %d: %s", url->host, url->port,
+		    strerror(errno));
+		break;
+	}
+	return false;
+}
+
+static bool open_tls(struct broker *broker, const struct conf_broker *conf, const struct url *url,
+    int64_t deadline, struct broker_error *error)
+{
+	amqp_socket_t *socket = amqp_ssl_socket_new(broker->amqp);
+	if (!socket) {
+		fail(error, FAULT_MEMORY, 0, "out of memory");
+		return false;
+	}
+	if (!set_up_tls(socket, conf, url, error))
 		return false;
 	struct timeval left = to_timeval(deadline - clock_mono_ns());
 	errno = 0;
 	int status = amqp_socket_open_noblock(socket, url->host, url->port, &left);
-	if (status != AMQP_STATUS_OK) {
-		fail_connect(error, status, url);
-		return false;
-	}
-	return true;
+	if (status != AMQP_STATUS_OK)
+		fail_tls(error, status, url);
+	return status == AMQP_STATUS_OK;
+}
+
+static bool open_socket(struct broker *broker, const struct conf_broker *conf,
+    const struct url *url, int64_t deadline, struct broker_error *error)
+{
+	return url->tls ? open_tls(broker, conf, url, deadline, error)
+			: open_plain(broker, url, deadline, error);
 }
 
 static amqp_table_entry_t entry_bool(const char *key)
@@ -1219,6 +1262,31 @@ static void blame_delivery(struct broker *broker, int status)
 	}
 }
 
+/* A message is one frame after the other, from its method on. */
+static void note_frame(struct broker *broker, const amqp_frame_t *frame, const struct event *event)
+{
+	const struct channel *ch = find_channel(broker, frame->channel);
+	broker->in_message = event->kind == EV_NONE && ch && ch->assembly.kind != EV_NONE;
+	broker->halfway_ns = 0;
+}
+
+/*
+ * Nothing more is there at the moment. A peer that sends a byte now and then, or that promised a
+ * long frame and sends nothing but heartbeats, is never silent; but what was begun must come to an
+ * end.
+ */
+static void note_pause(struct broker *broker)
+{
+	int64_t now = clock_mono_ns();
+	bool halfway = broker->in_message || !amqp_release_buffers_ok(broker->amqp);
+	/* Time in which nobody read, or in which this process stood still, is not the peer's. */
+	if (!halfway || broker->halfway_ns == 0 || now - broker->looked_at_ns > LOOKS_NS)
+		broker->halfway_ns = halfway ? now : 0;
+	broker->looked_at_ns = now;
+	if (halfway && now - broker->halfway_ns > HALFWAY_MAX_NS)
+		lose(broker, FAULT_TIMEOUT, 0, "a frame or message stood still half-way");
+}
+
 void broker_read(struct broker *broker, struct event *event)
 {
 	*event = (struct event){ .kind = EV_NONE };
@@ -1226,14 +1294,17 @@ void broker_read(struct broker *broker, struct event *event)
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
-		if (status == AMQP_STATUS_TIMEOUT)
-			return;
+		if (status == AMQP_STATUS_TIMEOUT) {
+			note_pause(broker);
+			break;
+		}
 		if (status != AMQP_STATUS_OK) {
 			blame_delivery(broker, status);
 			lose_by_status(broker, status);
 			break;
 		}
 		read_frame(broker, &frame, event);
+		note_frame(broker, &frame, event);
 		amqp_maybe_release_buffers_on_channel(broker->amqp, frame.channel);
 	}
 	if (broker->lost && event->kind == EV_NONE)

@@ -23,7 +23,7 @@ enum broker_fault {
 	FAULT_NONE,
 	FAULT_DNS,        /* the host name has no address */
 	FAULT_CONNECT,    /* nobody listens, or no way there */
-	FAULT_TIMEOUT,    /* connecting or the handshake took too long */
+	FAULT_TIMEOUT,    /* connecting, the handshake or a frame took too long */
 	FAULT_TLS,        /* certificate, host name, protocol version */
 	FAULT_AUTH,       /* 403: the broker does not take these credentials */
 	FAULT_VHOST,      /* 530: no such virtual host, or not for this user */

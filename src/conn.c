@@ -23,7 +23,7 @@ enum {
 	GOODBYE_MS = 2000,
 };
 
-#define BACKOFF_FIRST_NS (NS_PER_S / 5)
+#define BACKOFF_FIRST_NS (NS_PER_S / 2)
 #define STUCK_MIN_NS (30 * NS_PER_S)
 #define GOOD_NS (10 * NS_PER_S) /* a connection that stood so long was a good one */
 #define SEIZE_NS NS_PER_S

@@ -531,6 +531,7 @@ static void on_thread_exit(void *arg)
 		leave(t->pool, job->task);
 		give_up(t, job, OUTCOME_BREACH, "its task ended the worker thread");
 	}
+	plugins_thread_close(t->plugins);
 	end_thread(t);
 }
 

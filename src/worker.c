@@ -17,6 +17,7 @@
 #include "copy.h"
 #include "crash.h"
 #include "host.h"
+#include "identity.h"
 #include "ipc.h"
 #include "pool.h"
 
@@ -400,7 +401,6 @@ static bool start(struct worker *w, char *why, size_t size)
 {
 	const struct worker_setup *setup = w->setup;
 	unsigned n_acked, n_unacked;
-	broker_init();
 	n_acked = count_threads(setup, false);
 	n_unacked = count_threads(setup, true);
 	w->n_threads = n_acked + n_unacked;
@@ -473,7 +473,9 @@ int worker_main(const struct worker_setup *setup)
 	w.plugins = open_plugins(setup->conf, &errors);
 	if (!w.plugins || !plugins_start(w.plugins, &errors))
 		return refused_by_errors(setup, &errors);
-	crash_init(setup->score);
+	broker_init();
+	identity_init();
+	crash_init(setup->score); /* last: at exit() its handler comes before those of libraries */
 	if (!start(&w, why, sizeof(why))) {
 		log_event(LOG_ERROR, "worker.failed", L_STR("reason", why));
 		end_of_itself(&w, EXIT_OS);

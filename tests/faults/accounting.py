@@ -240,6 +240,7 @@ class FaultTest(WarrendTest):
         daemon.queues = queues
         daemon.consuming(workers=self.processes_of_daemon)
         self.broker.declared()
+        daemon.begun = daemon.mark_log()
         self.warm_up(daemon, warm if warm is not None else [queue["name"] for queue in queues])
         return daemon
 
@@ -331,13 +332,19 @@ class FaultTest(WarrendTest):
         Says how long it took. `since` is a mark of the log from before the fault."""
         queues = queues or [queue["name"] for queue in daemon.queues]
         workers = workers or self.processes_of_daemon
-        lines = [daemon.wait_for("queue.consuming", workers, since, queue=name) for name in queues]
+        lines = [daemon.wait_for("queue.consuming", 1, since, queue=name, role=f"worker {number}")
+                 for name in queues for number in range(workers)]
         took = max(stamp(line) for line in lines) - cleared
         self.report["recovery"] = round(max(took, self.report["recovery"] or 0), 2)
         self.assertLessEqual(took, within * SLOWER, "seconds until all consumers were back")
         if any(not flow.over.is_set() for flow in self.flows):
             self.under_way(daemon)
         return took
+
+    def undisturbed(self, daemon):
+        """No worker was replaced since begin(); the quarantine may come and go."""
+        self.assertEqual([line for event in ("worker.exited", "worker.started")
+                          for line in daemon.events(event, daemon.begun) if line["worker"] != "quarantine"], [])
 
     def check_consumers(self, *daemons):
         """I5: W * C consumers on each queue, with their prefetch, and nobody else."""
@@ -363,8 +370,9 @@ class FaultTest(WarrendTest):
         return len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), int(status["VmRSS"].split()[0])
 
     def measure_all(self, daemon):
-        """Of the supervisor, then of its workers in a stable order."""
-        pids = [pid for pid in daemon.processes() if pid != daemon.process.pid]
+        """Of the supervisor, then of its workers in a stable order. The quarantine comes and goes, and is left out."""
+        away = {daemon.process.pid, *(int(line["pid"]) for line in daemon.events("worker.started", worker="quarantine"))}
+        pids = [pid for pid in daemon.processes() if pid not in away]
         return [self.measure(daemon.process.pid)] + sorted(self.measure(pid) for pid in pids)
 
     def baseline(self, daemon):

@@ -96,6 +96,9 @@ def table():
                 out.append(line(f"**{name}**" if name in matrix.MUST else name, *texts[name], seen(runs.get(name))))
             elif name in matrix.NOT_INJECTED:
                 out.append(line(name, matrix.NOT_INJECTED[name][0], "", f"not injected: {matrix.NOT_INJECTED[name][1]}"))
+    runs = [run for run in runs.get("chaos", []) if run["verdict"] != "failed"]
+    if runs:
+        out.append(f"\n### Random faults\n\nThe last run of `scripts/faults --chaos`, seed {runs[-1]['seed']}: {seen(runs[-1:])}.\n")
     return "".join(out)
 
 
