@@ -8,12 +8,12 @@
 
 #include "clock.h"
 #include "ladder.h"
+#include "suspect.h"
 
 enum {
 	ATTEMPT_MAX =
 	    1000000, /* more than any configuration can ask for: such a number is forged */
 	SHORTSTR_MAX = 255,
-	CRASHES_MAX = 1000, /* above every limit that can be configured */
 };
 
 /* About 290 years: keeps sums of times far from overflow. */

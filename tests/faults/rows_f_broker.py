@@ -5,7 +5,7 @@ import time
 
 from accounting import BACK, RECONNECT_MAX, FaultTest, row
 from broker_fixture import wait_until
-from fake_broker import BODY, HEADER, METHOD, FakeBroker, Message, Place, Script, encode
+from fake_broker import BODY, HEADER, METHOD, METHODS, FakeBroker, Message, Place, Script, encode
 
 PERSISTENT = struct.pack(">HB", 0x1000, 2)
 CONNECT_TIMEOUT = 2  # seconds; for the rows whose listener says nothing
@@ -63,6 +63,9 @@ class PlaceTest(FaultTest):
         self.place.turn_to(None)
         # An attempt that the script still has runs into its time limit first.
         self.recovered(daemon, since, cleared, RECONNECT_MAX + CONNECT_TIMEOUT + BACK)
+        self.same_worker(daemon)
+
+    def same_worker(self, daemon):
         self.assertEqual(len(daemon.events("worker.started", worker=0)), 1)
         self.refuse(daemon, "worker.exited")
 
@@ -235,12 +238,53 @@ class Odd(FakeBroker):
             client.frame(BODY, two, b"two"[place:place + 1])
 
 
+class Chatterer(FakeBroker):
+    """Says things at random to every client that has got as far as to consume or to publish: whole methods and contents, at
+    the wrong time, on any channel."""
+
+    events = ["basic.deliver", "basic.return", "basic.cancel", "channel.close", "connection.blocked", "connection.unblocked"]
+    answers = sorted(name for name in METHODS if name.endswith("_ok")) + ["basic.ack", "basic.nack"]
+
+    def __init__(self, seed):
+        super().__init__()
+        self.random = seed
+        self.said = 0
+
+    def argument(self, letter, tags):
+        if letter in "bhlq":
+            return self.random.randrange({"b": 2, "h": 600, "l": 1 << 32, "q": 5}[letter])
+        return self.random.choice(["", "work", "x" * 255, *3 * tags])
+
+    def chatter(self, client):
+        for _ in range(self.random.randrange(1, 40)):
+            name = self.random.choice(self.events if self.random.random() < 0.97 else self.answers)
+            channel = 0 if name.startswith("connection") else self.random.choice(list(client.channels) or [1])
+            tags = [state.tag for state in client.channels.values() if state.tag]
+            client.send(channel, name, *(self.argument(letter, tags) for letter in METHODS[name][2]))
+            if name in ("basic.deliver", "basic.return") and self.random.random() < 0.8:
+                client.content(channel, PERSISTENT, b"chatter")
+            self.said += 1
+
+    def on_basic_consume(self, client, channel, *arguments):
+        super().on_basic_consume(client, channel, *arguments)
+        self.chatter(client)
+
+    def on_confirm_select(self, client, channel, *arguments):
+        super().on_confirm_select(client, channel, *arguments)
+        self.chatter(client)
+
+    def on_basic_ack(self, *_):
+        """Of what was never delivered, too."""
+
+    on_basic_nack = on_basic_reject = on_channel_close_ok = on_basic_ack
+
+
 class Hostile(PlaceTest):
     @row("F4")
     def test_F4(self):
         """A malicious broker: bodies of 2^63 bytes and of a TiB, header without body, body without header or beyond its size, deliveries on
         unknown channels and for unknown consumers, answers and confirms that nobody asked for, methods cut short, frames with a wrong end.
-        And an odd one: frames of two channels that take turns, frames without a byte.
+        An odd one: frames of two channels that take turns, frames without a byte. And one that says whole methods at random.
 
         Each ends the connection with `conn.lost reason=protocol` and what was wrong, takes no memory, and brings nothing down; what is odd but legal
         is run and acked."""
@@ -253,6 +297,9 @@ class Hostile(PlaceTest):
             self.assertIn(words, lost["text"], attack.__name__)
         self.report["events"].append("conn.lost reason=protocol")
         self.assertEqual(script.failures, [])
+        chatterer = self.play(Chatterer(self.random))
+        wait_until(lambda: chatterer.accepted >= 25, "25 connections are talked to", 60)
+        self.same_worker(daemon)
         odd = self.play(Odd())
         for name in ("one", "two", "zero"):
             daemon.ran(name)
@@ -260,7 +307,7 @@ class Hostile(PlaceTest):
         self.assertEqual({kind for kind, _, _ in odd.settled}, {"ack"})
         self.load(commands="busy 50", rate=40)
         self.back(daemon, odd, daemon.mark_log())
-        self.seen(f"{len(HOSTILE)} attacks, {script.accepted} connections")
+        self.seen(f"{len(HOSTILE)} attacks, {chatterer.said} things said at random")
         self.finish(daemon, bound=0)
 
     @staticmethod

@@ -2,16 +2,27 @@
  * The control protocol of the operator's socket is another one. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "fuzz.h"
 #include "ipc.h"
+#include "suspect.h"
 
 static void check_message(const struct ipc_msg *msg)
 {
 	CHECK(msg->word >= IPC_LOADED && msg->word <= IPC_NOW);
 	CHECK(msg->len <= IPC_TEXT_MAX);
+	/* About which message a worker speaks. */
+	struct bytes text = { msg->text, msg->len };
+	uint8_t identity[IDENTITY_LEN], again[IDENTITY_LEN];
+	char shown[2 * IDENTITY_LEN + 1];
+	if (!identity_read(text, identity))
+		return;
+	identity_show(identity, shown);
+	CHECK(identity_read(bytes_of(shown), again) && memcmp(identity, again, sizeof(again)) == 0);
+	CHECK(strncasecmp(shown, msg->text, msg->len) == 0 && msg->len == strlen(shown));
 }
 
 /* What arrives is what was sent, cut at the bound. */

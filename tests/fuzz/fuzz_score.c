@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
+#include "inquest.h"
 #include "score.h"
 
 enum { WORKERS = 2, ROWS = 3 };
@@ -31,6 +32,34 @@ static void read_row(const struct score_row *row)
 	      job.deadline_ns >= 0);
 }
 
+/* What the supervisor makes of a worker's end, and what another worker then is told. */
+static struct suspects known;
+
+static void report(const struct finding *finding)
+{
+	CHECK(finding->crashes >= 0);
+}
+
+static void hold_inquest(struct score *score)
+{
+	struct suspect found;
+	memset(&known, 0, sizeof(known));
+	for (uint32_t w = 0; w < score_workers(score); w++)
+		for (int alone = 0; alone <= 1; alone++) {
+			const struct death death = { .worker = w, .signal = 9, .alone = alone };
+			(void)inquest_hold(score, &death, &known, 1, report);
+		}
+	CHECK(known.n <= SUSPECTS_MAX);
+	for (size_t i = 0; i < known.n; i++) {
+		const struct suspect *suspect = &known.list[i].suspect;
+		CHECK(identity_known(suspect->identity) && suspect->crashes >= 0 &&
+		      suspect->leases >= 0);
+		CHECK(suspect->signal == 0 || suspect_signal_name(suspect->signal));
+		if (score_find_suspect(score, suspect->identity, &found))
+			CHECK(memcmp(found.identity, suspect->identity, IDENTITY_LEN) == 0);
+	}
+}
+
 static void read_all(struct score *score)
 {
 	for (uint32_t w = 0; w < score_workers(score); w++) {
@@ -40,6 +69,7 @@ static void read_all(struct score *score)
 	}
 	for (enum score_counter what = 0; what < COUNT_N; what++)
 		(void)score_sum(score, what);
+	hold_inquest(score);
 }
 
 /* A new process takes the rows over, whatever they held. */
@@ -53,6 +83,27 @@ static void take_over(struct score *score)
 		score_begin(row, &job);
 		CHECK(score_read_job(row, &back) && strcmp(back.id, job.id) == 0 &&
 		      back.attempt == 1);
+	}
+}
+
+/* Rows as only a plugin that writes over them could leave them, but whole. */
+static void fill_rows(struct score *score, struct feed *feed)
+{
+	for (uint32_t i = 0; i < WORKERS * ROWS; i++) {
+		struct score_row *row = score_row(score, i / ROWS, i % ROWS);
+		struct score_job job = { .crashes = (int32_t)feed_number(feed, 4) };
+		uint8_t how = feed_byte(feed);
+		memset(job.identity, how & 3, sizeof(job.identity));
+		job.attempt = (int32_t)feed_number(feed, 4);
+		job.redelivered = (uint32_t)feed_number(feed, 4);
+		job.started_ns = (int64_t)feed_number(feed, 8);
+		job.deadline_ns = (int64_t)feed_number(feed, 8);
+		if (how & 4)
+			memset(job.task, 'x', sizeof(job.task));
+		score_begin(row, &job);
+		score_state(row, (enum score_state)(how >> 4));
+		if (how & 8)
+			score_crash(score, row, (int)feed_number(feed, 2));
 	}
 }
 
@@ -95,6 +146,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	struct score *score = score_create(WORKERS, ROWS, &fd);
 	CHECK(score);
+	if (how & 4)
+		fill_rows(score, &feed);
 	scribble(fd, &feed);
 	CHECK(score_workers(score) == WORKERS && score_rows(score) == ROWS);
 	read_all(score);
