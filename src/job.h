@@ -102,6 +102,13 @@ void job_end(struct warren_job *job);
 void job_destroy(struct warren_job *job);
 
 /*
+ * The x-warren headers of a message are believed only when it came back through the queue's own
+ * return queue, which the broker notes in x-death; whoever can write that can publish into our
+ * queues anyway, and gains no more than attempts that count as used.
+ */
+bool job_came_back(const struct warren_job *job);
+
+/*
  * What stands in for a job that was given up while its task still runs: the same delivery, with
  * memory of its own for what is published about it. Reads only what the task cannot change. The
  * job must outlive it. NULL when memory is short.

@@ -119,7 +119,7 @@ struct link {
 	uint64_t epochs; /* the last one given out */
 	bool draining, was_consuming;
 	enum warren_stop stop; /* raised on every job that is taken from now on */
-	struct log_complaint unread;
+	struct log_complaint unread, short_of_memory;
 	char refused[BROKER_TEXT_MAX + 256];
 	size_t unread_jobs, unread_bytes;
 	int64_t delivered_at_ns; /* the last delivery was read */
@@ -392,6 +392,13 @@ static void begin(
     struct link *link, enum errand errand, struct source *source, struct script *script)
 {
 	struct control *c = &link->control;
+	if (!script) { /* the next tick tries again */
+		uint64_t silent;
+		if (log_complain(&link->short_of_memory, &silent))
+			log_event(LOG_ERROR, "memory.short", L_STR("for", "topology"),
+			    L_INT("silent", silent));
+		return;
+	}
 	c->errand = errand;
 	c->source = source;
 	c->script = script;
@@ -766,7 +773,8 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe. */
+ * rejected, given that the notice about it is safe. What comes for the first time is another one:
+ * the wire may have spoilt it. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;
@@ -775,7 +783,7 @@ static void on_dying(void *owner, struct broker *broker)
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
 	struct source *source = link->lanes[number].source;
-	if (!source->notice_sent) {
+	if (!source->notice_sent || !why->redelivered) {
 		source->wants_notice = true;
 		return;
 	}
@@ -966,7 +974,10 @@ struct link *link_create(const struct link_setup *setup)
 			init_lane(link, source, number++);
 	}
 	link->conn = conn_create(setup->conf, setup->no_ack ? "work unacked" : "work", &ops, link);
-	return link;
+	if (link->conn)
+		return link;
+	link_destroy(link);
+	return NULL;
 }
 
 bool link_start(struct link *link)
@@ -1142,7 +1153,8 @@ int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
 	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	int top = c->ladder_top;
+	/* Still being built: what there is so far is not what it will reach. */
+	int top = c->ladder_top >= rung || c->ladder_done ? c->ladder_top : -1;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
 	return top;

@@ -27,7 +27,8 @@ struct link_setup {
 /* How many threads such a link has: one for each of its queues' `threads`. */
 unsigned link_count_threads(const struct link_setup *setup);
 
-struct link *link_create(const struct link_setup *setup);
+/* NULL with errno when there is no descriptor for it. */
+struct link *link_create(const struct link_setup *setup) MUST_CHECK;
 bool link_start(struct link *link) MUST_CHECK;
 /* After link_drain, when no thread is inside. NULL is accepted. */
 void link_destroy(struct link *link);

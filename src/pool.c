@@ -16,7 +16,6 @@
 #include "host.h"
 #include "identity.h"
 #include "ipc.h"
-#include "ladder.h"
 #include "overseer.h"
 #include "settle.h"
 #include "topology.h"
@@ -70,24 +69,6 @@ static void tell_news(struct pool *pool)
 }
 
 /* ---- before the task ---- */
-
-/*
- * The x-warren headers of a message are believed only when it came back through the queue's own
- * return queue, which the broker notes in x-death; whoever can write that can publish into our
- * queues anyway, and gains no more than attempts that count as used.
- */
-static bool came_back(const struct warren_job *job)
-{
-	const struct value *deaths = table_get(&job->msg.props.headers, "x-death");
-	struct bytes queue;
-	char name[256];
-	if (!deaths || deaths->kind != VALUE_ARRAY || deaths->array.n == 0 ||
-	    deaths->array.items[0].kind != VALUE_TABLE ||
-	    !table_get_bytes(&deaths->array.items[0].table, "queue", &queue))
-		return false;
-	(void)snprintf(name, sizeof(name), "%s" LADDER_RETURN_SUFFIX, job->queue->name);
-	return bytes_is(queue, name);
-}
 
 PRINTF_LIKE(3, 4)
 static enum outcome not_run(struct warren_job *job, enum outcome outcome, const char *fmt, ...)
@@ -356,7 +337,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 
 static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
 {
-	bool trusted = t->pool->setup.quarantine || came_back(job);
+	bool trusted = t->pool->setup.quarantine || job_came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
 	/* What runs here ran before, in a process that died; the broker does not know that of a
@@ -681,6 +662,9 @@ static void init_thread(struct pool *pool, unsigned number)
 
 struct pool *pool_create(const struct pool_setup *setup)
 {
+	int news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (news_fd < 0)
+		return NULL;
 	struct pool *pool = xcalloc(1, sizeof(*pool));
 	pool->setup = *setup;
 	pool->n = setup->n_acked + setup->n_unacked;
@@ -688,8 +672,7 @@ struct pool *pool_create(const struct pool_setup *setup)
 	pool->grips = xcalloc(pool->n, sizeof(*pool->grips));
 	pool->overseer = overseer_create(pool->grips, pool->n, &overseer_ops, pool);
 	turn_init(&pool->alone);
-	pool->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(pool->news_fd >= 0);
+	pool->news_fd = news_fd;
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)

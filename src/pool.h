@@ -24,7 +24,8 @@ struct pool_setup {
 	int supervisor;  /* is told what becomes of suspects (ipc.h) */
 };
 
-struct pool *pool_create(const struct pool_setup *setup);
+/* NULL with errno when there is no descriptor for it. */
+struct pool *pool_create(const struct pool_setup *setup) MUST_CHECK;
 
 /* Starts all threads. False with the reason in `why` when one cannot be made or a plugin refuses
  * it: a worker never runs with fewer threads than were asked for. Those that run already end with

@@ -21,6 +21,7 @@
 #include "identity.h"
 #include "ipc.h"
 #include "pool.h"
+#include "tls.h"
 
 /* How long threads may take to come back once they are told to leave at once. */
 #define LEAVE_LIMIT_NS (5 * NS_PER_S)
@@ -64,10 +65,21 @@ static struct plugins *open_plugins(const struct conf *conf, struct conf_errors 
 	return plugins;
 }
 
+static bool uses_tls(const struct conf_broker *conf)
+{
+	for (size_t i = 0; i < conf->n_urls; i++)
+		if (conf->urls[i].tls)
+			return true;
+	return false;
+}
+
 bool worker_check(const struct conf *conf, struct conf_errors *errors)
 {
 	/* They are never closed; that they are still known keeps leak checkers quiet. */
 	static struct plugins *checked;
+	char why[256];
+	if (uses_tls(&conf->broker) && !tls_check(&conf->broker.tls, why, sizeof(why)))
+		conf_errors_add(errors, conf->path, conf->broker.tls.line, "broker.tls: %s", why);
 	checked = open_plugins(conf, errors);
 	return checked != NULL;
 }
@@ -91,8 +103,9 @@ static int refused_by_errors(const struct worker_setup *setup, const struct conf
 		(void)snprintf(text, sizeof(text), "%s:%u: %s", errors->list[0].file,
 		    errors->list[0].line, errors->list[0].text);
 	else
-		(void)snprintf(text, sizeof(text), "a plugin is refused");
-	return refused(setup, text, errors->refused ? EXIT_REFUSED : EXIT_CONFIG);
+		(void)snprintf(
+		    text, sizeof(text), errors->shortage ? "out of memory" : "a plugin is refused");
+	return refused(setup, text, conf_errors_code(errors));
 }
 
 static void tell_state(struct worker *w, const char *text)
@@ -438,7 +451,11 @@ static bool start(struct worker *w, char *why, size_t size)
 		.place = setup->place,
 		.quarantine = setup->quarantine,
 		.supervisor = setup->supervisor };
-	w->pool = pool_create(&pool);
+	if ((n_acked && !w->acked) || (n_unacked && !w->unacked) || !w->publisher ||
+	    !(w->pool = pool_create(&pool))) {
+		(void)snprintf(why, size, "a descriptor cannot be made: %s", strerror(errno));
+		return false;
+	}
 	if (!pool_start(w->pool, why, size))
 		return false;
 	guard_start(&w->guard, setup->supervisor);
@@ -452,8 +469,8 @@ static bool start(struct worker *w, char *why, size_t size)
 
 static int finish(struct worker *w)
 {
-	unsigned left = pool_working(w->pool) + pool_stuck(w->pool);
-	unsigned given_back = pool_given_back(w->pool) + pool_abandoned(w->pool);
+	unsigned left = w->pool ? pool_working(w->pool) + pool_stuck(w->pool) : 0;
+	unsigned given_back = w->pool ? pool_given_back(w->pool) + pool_abandoned(w->pool) : 0;
 	if (given_back)
 		(void)ipc_send(w->setup->supervisor, IPC_GIVEN_BACK, given_back, NULL);
 	log_event(LOG_INFO, "drain.done", L_INT("given_back", given_back));
@@ -501,6 +518,7 @@ int worker_main(const struct worker_setup *setup)
 	} else {
 		(void)ipc_send(setup->supervisor, IPC_LOADED, 0, NULL);
 	}
-	loop(&w);
+	if (w.pool)
+		loop(&w);
 	return finish(&w);
 }

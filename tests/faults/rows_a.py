@@ -9,6 +9,7 @@ import time
 import pika
 
 from accounting import BACK, RECONNECT_MAX, RETRIES, SILENCE, FaultTest, OwnNodeTest, row, seconds_pass, stamp
+import canary
 from broker_fixture import wait_until
 from node import FaultNode
 
@@ -244,7 +245,7 @@ class Credentials(FaultTest):
         self.broker.ctl("add_user", user, password)
         self.addCleanup(self.broker.ctl, "delete_user", user)
         self.broker.ctl("set_permissions", "-p", self.vhost, user, ".*", ".*", ".*")
-        daemon = self.begin(urls=[self.url.replace("guest:guest", f"{user}:{password}")])
+        daemon = self.begin(urls=[self.url.replace(canary.LOGIN, f"{user}:{password}")])
         self.load(commands="busy 50", rate=40)
         self.under_way(daemon)
         since = daemon.mark_log()
