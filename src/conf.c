@@ -187,16 +187,20 @@ static void check_files(struct reader *r, const struct conf *conf, unsigned mode
 		    r->path, mode & 07777);
 		r->errors->refused = true;
 	}
+	const struct conf_tls *tls = &conf->broker.tls;
 	struct {
 		const char *setting;
 		const char *file;
 	} secrets[] = {
 		{ "broker.password_file", conf->broker.password_file },
-		{ "broker.tls.key_password_file", conf->broker.tls.key_password_file },
+		{ "broker.tls.key_password_file", tls->key_password_file },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
 		if (secrets[i].file)
 			conf_check_secret(r, secrets[i].setting, secrets[i].file);
+	conf_check_file(r, "broker.tls.ca_file", tls->ca_file, false);
+	conf_check_file(r, "broker.tls.cert_file", tls->cert_file, false);
+	conf_check_file(r, "broker.tls.key_file", tls->key_file, true);
 }
 
 /* `file` is NULL where only the text is known, not the file that it came from. */

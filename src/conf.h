@@ -28,7 +28,8 @@ struct conf_tls {
 	char *ca_file;              /* NULL: the system's certificate authorities */
 	char *cert_file, *key_file; /* NULL, or both */
 	char *key_password_file;
-	bool verify; /* default true; false is warned about at every start */
+	bool verify;   /* default true; false is warned about at every start */
+	unsigned line; /* of the group; 0 where there is none */
 };
 
 struct conf_broker {

@@ -310,7 +310,7 @@ static void complain(
 	    broker_fault_word(error->fault), error->text);
 	if (!log_complain(&conn->complaint, &silent))
 		return;
-	log_event(LOG_WARN, error->code == 403 ? "conn.refused" : "conn.retry",
+	log_event(LOG_WARN, error->fault == FAULT_AUTH ? "conn.refused" : "conn.retry",
 	    L_STR("conn", conn->name), L_STR("broker", url->shown),
 	    L_STR("reason", broker_fault_word(error->fault)), log_code(error->code),
 	    L_STR("text", error->text), L_NS("next_try", wait_ns), L_INT("silent", silent));

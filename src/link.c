@@ -19,6 +19,7 @@ enum {
 	FIRST_LANE = 2,
 	UNREAD_JOBS = 100, /* of ack = "none" queues: above this the socket is left unread */
 	UNREAD_BYTES = 16 * 1024 * 1024,
+	ENDED_JOBS = 8, /* of each thread; a late call on one of them is answered, not a crash */
 };
 
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
@@ -78,8 +79,10 @@ struct lane {
 	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
 	struct conn_waiter waiter;
-	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
-	struct warren_job *running;  /* out, with the thread */
+	struct inbox own, *inbox;   /* `inbox` is the source's where nothing is acked */
+	struct warren_job *running; /* out, with the thread */
+	struct warren_job *ended[ENDED_JOBS];
+	unsigned n_ended;            /* in all */
 	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
@@ -770,7 +773,8 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe. */
+ * rejected, given that the notice about it is safe. What comes for the first time is another one:
+ * the wire may have spoilt it. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;
@@ -779,7 +783,7 @@ static void on_dying(void *owner, struct broker *broker)
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
 	struct source *source = link->lanes[number].source;
-	if (!source->notice_sent) {
+	if (!source->notice_sent || !why->redelivered) {
 		source->wants_notice = true;
 		return;
 	}
@@ -988,6 +992,8 @@ void link_destroy(struct link *link)
 	conn_destroy(link->conn);
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		(void)drop_waiting(link, link->lanes[i].inbox);
+		for (unsigned k = 0; k < ENDED_JOBS; k++)
+			job_destroy(link->lanes[i].ended[k]);
 		conn_waiter_fini(&link->lanes[i].waiter);
 	}
 	script_free(link->control.script);
@@ -1038,6 +1044,15 @@ static bool send_settlement(
 			      : broker_nack(broker, job->origin.channel, job->origin.tag));
 }
 
+/* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
+static void keep_ended(struct lane *lane, struct warren_job *job)
+{
+	struct warren_job **place = &lane->ended[lane->n_ended++ % ENDED_JOBS];
+	job_end(job);
+	job_destroy(*place);
+	*place = job;
+}
+
 bool link_settle(
     struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
 {
@@ -1051,7 +1066,7 @@ bool link_settle(
 	if (lane->state == LANE_DOWN && conn_broker(link->conn))
 		next_errand(link);
 	conn_unlock(link->conn);
-	job_destroy(job);
+	keep_ended(lane, job);
 	return ok;
 }
 
@@ -1138,7 +1153,8 @@ int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
 	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	int top = c->ladder_top;
+	/* Still being built: what there is so far is not what it will reach. */
+	int top = c->ladder_top >= rung || c->ladder_done ? c->ladder_top : -1;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
 	return top;

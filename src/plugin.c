@@ -77,6 +77,7 @@ static bool complain(const struct opening *o, unsigned line, const char *fmt, ..
 static bool complain_of(const struct opening *o, int why)
 {
 	o->errors->shortage |= conf_is_shortage(why);
+	o->errors->refused |= why == EACCES;
 	return complain(o, 0, "%s", strerror(why));
 }
 
@@ -89,11 +90,13 @@ static void list_name(char *list, size_t size, const char *name)
 
 /* ---- The file ---- */
 
-static bool check_owner(const struct opening *o, const char *path, int fd)
+/* By the name that the configuration gives: links on the way count, too. */
+static bool check_owner(const struct opening *o, int fd)
 {
 	char why[WHY_MAX];
 	errno = 0;
-	if (o->trust != PLUGINS_OF_CONF || conf_check_path(path, fd, false, why, sizeof(why)))
+	if (o->trust != PLUGINS_OF_CONF ||
+	    conf_check_path(o->wanted->file, fd, false, why, sizeof(why)))
 		return true;
 	if (conf_is_shortage(errno))
 		return complain_of(o, errno);
@@ -117,7 +120,7 @@ static bool check_file(struct opening *o, const char *path)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return complain_of(o, errno);
-	bool good = check_owner(o, path, fd) && check_symbol(o, fd);
+	bool good = check_owner(o, fd) && check_symbol(o, fd);
 	close(fd);
 	return good;
 }

@@ -16,7 +16,6 @@
 #include "host.h"
 #include "identity.h"
 #include "ipc.h"
-#include "ladder.h"
 #include "overseer.h"
 #include "settle.h"
 #include "topology.h"
@@ -35,6 +34,7 @@ struct pool_thread {
 	struct score_row *row;
 	struct plugin_thread *plugins;
 	struct settler settler;
+	unsigned looked; /* guard_after()'s */
 	struct grip *grip;
 	/* A job that was given up, and what settles it in the thread's place. */
 	struct warren_job *lost, *twin;
@@ -69,24 +69,6 @@ static void tell_news(struct pool *pool)
 }
 
 /* ---- before the task ---- */
-
-/*
- * The x-warren headers of a message are believed only when it came back through the queue's own
- * return queue, which the broker notes in x-death; whoever can write that can publish into our
- * queues anyway, and gains no more than attempts that count as used.
- */
-static bool came_back(const struct warren_job *job)
-{
-	const struct value *deaths = table_get(&job->msg.props.headers, "x-death");
-	struct bytes queue;
-	char name[256];
-	if (!deaths || deaths->kind != VALUE_ARRAY || deaths->array.n == 0 ||
-	    deaths->array.items[0].kind != VALUE_TABLE ||
-	    !table_get_bytes(&deaths->array.items[0].table, "queue", &queue))
-		return false;
-	(void)snprintf(name, sizeof(name), "%s" LADDER_RETURN_SUFFIX, job->queue->name);
-	return bytes_is(queue, name);
-}
 
 PRINTF_LIKE(3, 4)
 static enum outcome not_run(struct warren_job *job, enum outcome outcome, const char *fmt, ...)
@@ -272,7 +254,7 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 		return OUTCOME_DEAD;
 	}
 	log_event(LOG_ERROR, "plugin.breach", L_STR("plugin", job->task->plugin->label),
-	    L_STR("task", job->task->name), L_INT("returned", verdict));
+	    L_STR("task", job->task->name), L_INT("returned", (int)verdict));
 	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict",
 	    job->task->name, (int)verdict);
 }
@@ -344,6 +326,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	leave(t->pool, task);
 	if (!ours)
 		return false;
+	guard_after(t->pool->setup.guard, &t->looked, job);
 	job->ended_ns = clock_mono_ns();
 	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
 		log_timeout(t, "soft", LOG_WARN);
@@ -354,7 +337,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 
 static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
 {
-	bool trusted = t->pool->setup.quarantine || came_back(job);
+	bool trusted = t->pool->setup.quarantine || job_came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
 	/* What runs here ran before, in a process that died; the broker does not know that of a
@@ -550,6 +533,7 @@ static void on_thread_exit(void *arg)
 		leave(t->pool, job->task);
 		give_up(t, job, OUTCOME_BREACH, "its task ended the worker thread");
 	}
+	plugins_thread_close(t->plugins);
 	end_thread(t);
 }
 

@@ -304,6 +304,7 @@ static void job_bound(struct score_job *job)
 	job->message_id[sizeof(job->message_id) - 1] = '\0';
 	job->attempt = job->attempt < 0 ? 0 : job->attempt;
 	job->crashes = job->crashes < 0 ? 0 : job->crashes;
+	job->crashes = job->crashes > CRASHES_MAX ? CRASHES_MAX : job->crashes;
 	job->redelivered = job->redelivered != 0;
 	job->started_ns = job->started_ns < 0 ? 0 : job->started_ns;
 	job->deadline_ns = job->deadline_ns < 0 ? 0 : job->deadline_ns;

@@ -24,7 +24,7 @@
 #include "relief.h"
 #include "text.h"
 
-enum { PASS_MS = 1000, STATUS_MAX = 256 }; /* the loop comes round at least once a second */
+enum { PASS_MS = 1000, STATUS_MAX = 480 }; /* the loop comes round at least once a second */
 
 struct supervisor {
 	const struct supervisor_setup *setup;

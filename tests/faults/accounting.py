@@ -162,7 +162,7 @@ class FaultTest(WarrendTest):
         self.confirmed, self.doubtful = {}, {}  # id: the queue it went to
         self.asked = set()  # ids that want an answer
         self.baselines = {}
-        self.finished = False
+        self.finished, self.known_queues = False, None
         self.addCleanup(self.stop_flows)
 
     def tearDown(self):
@@ -434,10 +434,12 @@ class FaultTest(WarrendTest):
             wait_until(lambda: not self.under_way_still(excluded), "all jobs have ended", QUIET)
         with contextlib.suppress(AssertionError), contextlib.closing(self.connect()) as connection:
             channel = connection.channel()
-            names = [name for name in self.queues() if name not in self.ends]
+            self.known_queues = self.queues()
+            names = [name for name in self.known_queues if name not in self.ends]
             wait_until(lambda: not any(self.waiting(channel, name) for name in names), "all queues are empty", QUIET)
 
     def queues(self):
+        """All of this row; asking takes a second, so what was known when it had become quiet holds until the end."""
         return [row["name"] for row in self.broker.rows("list_queues", "-p", self.vhost, "name")]
 
     @staticmethod
@@ -450,7 +452,7 @@ class FaultTest(WarrendTest):
         found = Found(*(collections.Counter() for _ in Found._fields))
         with contextlib.closing(self.connect()) as connection:
             channel = connection.channel()
-            for name in self.queues():
+            for name in self.known_queues or self.queues():
                 counter = found.dead if name in self.graves else found.answers if name in self.answers else found.queued
                 while True:
                     method, properties, body = channel.basic_get(name, auto_ack=True)
