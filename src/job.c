@@ -80,6 +80,7 @@ struct warren_job *job_stand_in(const struct warren_job *job)
 	twin->first_routing_key = job->first_routing_key;
 	memcpy(twin->identity, job->identity, sizeof(twin->identity));
 	twin->crashes = job->crashes;
+	twin->leases = job->leases;
 	twin->signal = job->signal;
 	twin->suspected = job->suspected;
 	twin->ran = job->ran;

@@ -59,6 +59,7 @@ struct warren_job {
 	uint8_t identity[IDENTITY_LEN];
 	atomic_bool identified; /* the identity is there, also for other threads */
 	int crashes;            /* how often it brought its worker down */
+	int leases;             /* how often the broker took it back from a run, or it was killed */
 	const char *signal;     /* of the last time; NULL: none known */
 	bool suspected;         /* the supervisor knows it, and is to be told when it is settled */
 	bool ran;               /* its task was called */

@@ -19,6 +19,7 @@ enum {
 	FIRST_LANE = 2,
 	UNREAD_JOBS = 100, /* of ack = "none" queues: above this the socket is left unread */
 	UNREAD_BYTES = 16 * 1024 * 1024,
+	LEASES = 32,    /* lost ones that are remembered */
 	ENDED_JOBS = 8, /* of each thread; a late call on one of them is answered, not a crash */
 };
 
@@ -121,6 +122,11 @@ struct link {
 	enum warren_stop stop; /* raised on every job that is taken from now on */
 	struct log_complaint unread, short_of_memory;
 	char refused[BROKER_TEXT_MAX + 256];
+	struct lost_lease {
+		uint8_t identity[IDENTITY_LEN];
+		int count;
+	} leases[LEASES];
+	unsigned next_lease;
 	size_t unread_jobs, unread_bytes;
 	int64_t delivered_at_ns; /* the last delivery was read */
 };
@@ -296,12 +302,31 @@ static void lane_lost(struct link *link, struct lane *lane)
  * The broker takes a message back from a job that still runs: somebody else gets it now, and it may
  * go on like that for ever, so the supervisor counts it.
  */
+static struct lost_lease *find_lease(struct link *link, const uint8_t *identity)
+{
+	for (unsigned i = 0; i < LEASES; i++)
+		if (link->leases[i].count &&
+		    memcmp(link->leases[i].identity, identity, IDENTITY_LEN) == 0)
+			return &link->leases[i];
+	return NULL;
+}
+
+static void remember_lease(struct link *link, const struct warren_job *job)
+{
+	struct lost_lease *lease = find_lease(link, job->identity);
+	if (!lease)
+		lease = &link->leases[link->next_lease++ % LEASES];
+	memcpy(lease->identity, job->identity, IDENTITY_LEN);
+	lease->count = job->leases + 1;
+}
+
 static void lease_lost(struct link *link, const struct lane *lane)
 {
 	char identity[2 * IDENTITY_LEN + 1];
 	const struct warren_job *job = lane->running;
 	if (!job || link->setup.no_ack || !atomic_load(&job->identified))
 		return;
+	remember_lease(link, job);
 	identity_show(job->identity, identity);
 	(void)ipc_send(link->setup.supervisor, IPC_LEASE_LOST, 0, identity);
 }
@@ -1084,6 +1109,24 @@ void link_give_up(struct link *link, unsigned thread, struct warren_job *twin)
 	/* The cancel goes out before the ack does, so no delivery comes between. */
 	if (lane->state == LANE_CONSUMING && conn_broker(link->conn))
 		cancel_lane(link, lane);
+	conn_unlock(link->conn);
+}
+
+int link_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
+{
+	conn_lock(link->conn);
+	const struct lost_lease *lease = find_lease(link, identity);
+	int count = lease ? lease->count : 0;
+	conn_unlock(link->conn);
+	return count;
+}
+
+void link_forget_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
+{
+	conn_lock(link->conn);
+	struct lost_lease *lease = find_lease(link, identity);
+	if (lease)
+		lease->count = 0;
 	conn_unlock(link->conn);
 }
 

@@ -61,6 +61,14 @@ bool link_settle(
  */
 void link_give_up(struct link *link, unsigned thread, struct warren_job *twin);
 
+/*
+ * How often this link has seen the broker take that message back from a running job, as far as the
+ * supervisor may not know it yet: it comes back at once, and would be run once too often. And: it
+ * was settled, or stands on the message now.
+ */
+int link_leases(struct link *link, const uint8_t identity[IDENTITY_LEN]);
+void link_forget_leases(struct link *link, const uint8_t identity[IDENTITY_LEN]);
+
 /* Takes no more: consumers are cancelled, waiting deliveries are given back, link_take returns
  * NULL. */
 void link_drain(struct link *link);

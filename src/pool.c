@@ -134,6 +134,12 @@ static struct suspect recall(struct pool_thread *t, struct warren_job *job, bool
 	job->suspected = score_find_suspect(t->pool->setup.score, job->identity, &known);
 	if (!job->suspected)
 		known = (struct suspect){ 0 };
+	/* What the supervisor may not have heard yet. */
+	int leases = job->msg.redelivered ? link_leases(t->link, job->identity) : 0;
+	if (leases > known.leases)
+		known.leases = leases;
+	job->suspected |= leases > 0;
+	job->leases = known.leases;
 	job->crashes = trusted ? job_carried_crashes(job) : 0;
 	job->signal = suspect_signal_name(known.signal);
 	return known;
@@ -206,6 +212,7 @@ static void report_suspect(const struct pool_thread *t, const uint8_t *identity,
 		(void)ipc_send(supervisor, IPC_ASIDE, 1, NULL);
 	if (!suspected || !word)
 		return;
+	link_forget_leases(t->link, identity);
 	identity_show(identity, text);
 	(void)ipc_send(supervisor, word, 0, text);
 }
