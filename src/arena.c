@@ -21,6 +21,7 @@ struct arena {
 	struct chunk *chunks; /* the newest first; only it is filled further */
 	size_t used;
 	size_t shared; /* bytes of the mapping whose beginning this is; 0: there is none */
+	bool insists;
 };
 
 static struct chunk *chunk_create(size_t size)
@@ -137,7 +138,7 @@ static void *own_chunk(struct arena *arena, size_t size)
 	return chunk->data;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+static void *take(struct arena *arena, size_t size)
 {
 	if (!arena->shared && wants_own_chunk(size))
 		return own_chunk(arena, size);
@@ -159,6 +160,17 @@ void *arena_alloc(struct arena *arena, size_t size)
 	chunk->used += room;
 	arena->used += size;
 	return p;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	void *p = take(arena, size);
+	return arena->insists ? or_die(p) : p;
+}
+
+void arena_insist(struct arena *arena)
+{
+	arena->insists = true;
 }
 
 void *arena_zalloc(struct arena *arena, size_t n, size_t size)

@@ -132,7 +132,7 @@ void reader_warn(struct reader *r, unsigned line, const char *fmt, ...)
 
 void *reader_zalloc(struct reader *r, size_t n, size_t size)
 {
-	return or_die(arena_zalloc(r->arena, n, size));
+	return or_die(arena_zalloc(r->arena, n, size)); /* the product may overflow, too */
 }
 
 char *reader_printf(struct reader *r, const char *fmt, ...)
@@ -212,6 +212,7 @@ static struct conf *parse(const char *path, struct arena *arena, const char *tex
 		.arena = arena ? arena : or_die(arena_create()),
 		.errors = errors,
 		.warnings = warnings };
+	arena_insist(r.arena);
 	r.folder = folder_of(&r, path);
 	struct conf *conf = reader_zalloc(&r, 1, sizeof(*conf));
 	conf->arena = r.arena;

@@ -379,6 +379,7 @@ struct plugins *plugins_open(
 	struct plugins *plugins = xcalloc(1, sizeof(*plugins));
 	bool good = true;
 	plugins->arena = or_die(arena_create());
+	arena_insist(plugins->arena);
 	plugins->list = grab(plugins, conf->n_plugins, sizeof(*plugins->list));
 	for (size_t i = 0; i < conf->n_plugins; i++) {
 		struct plugin *plugin = &plugins->list[i];

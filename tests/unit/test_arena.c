@@ -149,6 +149,20 @@ START_TEST(what_a_child_builds_in_a_shared_one_is_ours)
 }
 END_TEST
 
+START_TEST(one_that_insists_ends_its_process_with_71)
+{
+	int status = 0;
+	pid_t pid = fork();
+	if (pid == 0) {
+		arena_insist(arena);
+		void *p = arena_alloc(arena, 100);
+		_exit(p && !arena_alloc(arena, PTRDIFF_MAX) ? 1 : 2);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OS);
+}
+END_TEST
+
 START_TEST(a_shared_one_has_an_end)
 {
 	enum { ROOM = 64 * 1024 };
@@ -178,6 +192,7 @@ int main(void)
 	tcase_add_test(t, reset_starts_again);
 	tcase_add_test(t, destroy_accepts_null);
 	tcase_add_test(t, what_a_child_builds_in_a_shared_one_is_ours);
+	tcase_add_test(t, one_that_insists_ends_its_process_with_71);
 	tcase_add_test(t, a_shared_one_has_an_end);
 	tcase_set_timeout(t, 60);
 
