@@ -225,7 +225,8 @@ static bool fails(enum point point, const void *return_address)
 /* Memory for the dynamic linker while it looks for the real malloc. */
 static char early[16384];
 static size_t early_used;
-static bool resolving;
+/* Each thread's own. Volatile, because dlsym is declared as never calling us back, and does. */
+static __thread volatile bool resolving __attribute__((tls_model("initial-exec")));
 
 static void *early_alloc(size_t size)
 {

@@ -37,7 +37,7 @@ class Outages(FaultTest):
         `conn.lost` once per connection; what runs is told and not acked (`job.lost`). At most one run per channel again;
         consuming within 4 s of the port's opening; no worker is replaced."""
         daemon = self.begin()
-        self.load(commands="hear 300", rate=40)
+        self.load(commands="hear 100", rate=30)
         self.under_way(daemon)
         for name in self.give("work", 2, "once hear 20000", "long"):
             daemon.ran(name, what="start")
@@ -59,7 +59,7 @@ class Outages(FaultTest):
 
         As A1; a connection that is not just being written to names the broker's own reason, code 320."""
         daemon = self.begin()
-        self.load(commands="hear 300", rate=40)
+        self.load(commands="hear 100", rate=30)
         self.under_way(daemon)
         since = daemon.mark_log()
         self.broker.ctl("stop_app")

@@ -27,6 +27,9 @@
 
 #include "book.h"
 
+/* A sanitizer would report what is done on purpose. */
+#define ON_PURPOSE __attribute__((no_sanitize("address", "undefined")))
+
 struct run {
 	struct warren_job *job;
 	const char *id;
@@ -62,7 +65,7 @@ static bool exists(const char *path)
 
 /* ---- Crashes ---- */
 
-static void segv(struct run *run, const char *rest)
+ON_PURPOSE static void segv(struct run *run, const char *rest)
 {
 	volatile int *volatile nowhere = NULL;
 	(void)run;
@@ -70,7 +73,7 @@ static void segv(struct run *run, const char *rest)
 	*nowhere = 1;
 }
 
-static void fpe(struct run *run, const char *rest)
+ON_PURPOSE static void fpe(struct run *run, const char *rest)
 {
 	volatile int number = 7, zero = 0;
 	(void)run;
@@ -80,7 +83,7 @@ static void fpe(struct run *run, const char *rest)
 }
 
 /* Memory behind the end of its file. */
-static void bus(struct run *run, const char *rest)
+ON_PURPOSE static void bus(struct run *run, const char *rest)
 {
 	FILE *file = tmpfile();
 	volatile char *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
@@ -111,7 +114,7 @@ static void kill_self(struct run *run, const char *rest)
 		pause();
 }
 
-static int deeper(volatile char *above, int depth)
+ON_PURPOSE static int deeper(volatile char *above, int depth)
 {
 	volatile char here[4096];
 	here[0] = 0;
@@ -127,7 +130,7 @@ static void overflow(struct run *run, const char *rest)
 }
 
 /* "alloca BYTES": at once; what the compiler adds steps on every page of it. */
-static void take_stack(struct run *run, const char *rest)
+ON_PURPOSE static void take_stack(struct run *run, const char *rest)
 {
 	size_t size = strtoull(rest, NULL, 10);
 	volatile char *block = alloca(size);
