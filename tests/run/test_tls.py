@@ -187,6 +187,12 @@ class InTheWay(TlsTest):
         self.refused(self.connect(self.through(server.port)), "the other side closed the connection")
         self.never_in_the_clear(server)
 
+    def test_silence_in_the_handshake(self):
+        server = self.stand_in(tls_fixture.say_nothing)
+        daemon = self.connect(self.through(server.port), broker={"connect_timeout": "1s"})
+        self.refused(daemon, "in time", reason="timeout")
+        self.never_in_the_clear(server)
+
     def test_tls_to_a_port_without(self):
         self.refused(self.connect(self.through(self.broker.port())), "does anybody speak TLS there?")
 

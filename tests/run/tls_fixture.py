@@ -152,6 +152,11 @@ def hang_up(client):
     client.recv(4096)
 
 
+def say_nothing(client):
+    while client.recv(4096):
+        pass
+
+
 def handshake(pair, authority=None, version=None):
     """A server that speaks TLS and no AMQP: only that version, only with clients that the authority has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -253,7 +253,7 @@ static void unblock_signals(struct run *run, const char *rest)
 static void spin(struct run *run, const char *rest)
 {
 	block_signals(run, rest);
-	for (volatile unsigned i = 0;; i++)
+	for (volatile unsigned i = 0;; i = i + 1)
 		;
 }
 
