@@ -86,9 +86,11 @@ class NamesTest(NetTest):
             file.write(text)
 
     def wrapper(self):
+        """A program that is warrend, after it has put those files in their places for itself alone."""
         names = ("hosts", "resolv.conf", "nsswitch.conf")
-        binds = " && ".join(f"mount --bind {shlex.quote(self.path(name))} /etc/{name}" for name in names)
-        return f"#!/bin/sh\nexec unshare -m sh -c {shlex.quote(f'{binds} && exec {harness.WARREND} ' + chr(34) + '$@' + chr(34))} sh \"$@\"\n"
+        inside = " && ".join([*(f"mount --bind {shlex.quote(self.path(name))} /etc/{name}" for name in names),
+                              f'exec {shlex.quote(harness.WARREND)} "$@"'])
+        return f'#!/bin/sh\nexec unshare -m sh -c {shlex.quote(inside)} sh "$@"\n'
 
     def named(self):
         return self.proxy.url(self.url).replace("127.0.0.1", NAME)
