@@ -1,6 +1,13 @@
 # What every target is compiled with: warnings, hardening, one sanitizer switch.
 option(WARREN_STRICT "Warnings are errors" OFF)
+option(WARREN_FUZZ "Fuzz targets run under libFuzzer (clang; see scripts/fuzz)" OFF)
 set(WARREN_SANITIZER "" CACHE STRING "address,undefined or thread")
+if(WARREN_FUZZ AND NOT CMAKE_C_COMPILER_ID MATCHES Clang)
+  message(FATAL_ERROR "WARREN_FUZZ needs clang, whose libFuzzer it is: use the preset fuzz")
+endif()
+if(WARREN_FUZZ AND NOT WARREN_SANITIZER)
+  set(WARREN_SANITIZER address,undefined)
+endif()
 
 add_library(warren_flags INTERFACE)
 target_compile_definitions(warren_flags INTERFACE _GNU_SOURCE WARREN_VERSION="${PROJECT_VERSION}")
@@ -25,6 +32,9 @@ if(WARREN_SANITIZER)
 else()
   target_compile_options(warren_flags INTERFACE
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>)
+endif()
+if(WARREN_FUZZ)
+  target_compile_options(warren_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 include(CheckCCompilerFlag)
 foreach(flag -fstack-clash-protection -fcf-protection=full)

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { CHUNK_SIZE = 8 * 1024 - 64 };
 
@@ -18,6 +20,8 @@ struct chunk {
 struct arena {
 	struct chunk *chunks; /* the newest first; only it is filled further */
 	size_t used;
+	size_t shared; /* bytes of the mapping whose beginning this is; 0: there is none */
+	bool insists;
 };
 
 static struct chunk *chunk_create(size_t size)
@@ -38,6 +42,33 @@ struct arena *arena_create(void)
 	return calloc(1, sizeof(struct arena));
 }
 
+/* The whole mapping is one chunk behind the arena itself. */
+struct arena *arena_create_shared(size_t size)
+{
+	int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+	struct arena *arena = mmap(NULL, size, prot, flags, -1, 0);
+	size_t head = (sizeof(*arena) + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+	if (arena == MAP_FAILED)
+		return NULL;
+	CHECK(size > head + sizeof(struct chunk));
+	arena->shared = size;
+	arena->chunks = (struct chunk *)(void *)((char *)arena + head);
+	arena->chunks->size = size - head - sizeof(struct chunk);
+	return arena;
+}
+
+void arena_close_shared(struct arena *arena)
+{
+	struct chunk *chunk = arena->chunks;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t kept = (size_t)(chunk->data + chunk->used - (char *)arena);
+	kept = (kept + page - 1) / page * page;
+	chunk->size = chunk->used;
+	if (kept >= arena->shared || munmap((char *)arena + kept, arena->shared - kept) != 0)
+		return; /* nothing to give back, or not now: it goes with the arena */
+	arena->shared = kept;
+}
+
 static void free_chunks(struct chunk *chunk)
 {
 	while (chunk) {
@@ -51,12 +82,17 @@ void arena_destroy(struct arena *arena)
 {
 	if (!arena)
 		return;
+	if (arena->shared) {
+		CHECK(munmap(arena, arena->shared) == 0);
+		return;
+	}
 	free_chunks(arena->chunks);
 	free(arena);
 }
 
 void arena_reset(struct arena *arena)
 {
+	CHECK(!arena->shared);
 	struct chunk *keep = NULL;
 	for (struct chunk *chunk = arena->chunks; chunk;) {
 		struct chunk *next = chunk->next;
@@ -102,14 +138,18 @@ static void *own_chunk(struct arena *arena, size_t size)
 	return chunk->data;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+static void *take(struct arena *arena, size_t size)
 {
-	if (wants_own_chunk(size))
+	if (!arena->shared && wants_own_chunk(size))
 		return own_chunk(arena, size);
+	if (size > PTRDIFF_MAX)
+		return NULL;
 
 	size_t room = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 	struct chunk *chunk = arena->chunks;
 	if (!chunk || chunk->size - chunk->used < room) {
+		if (arena->shared)
+			return NULL;
 		chunk = chunk_create(CHUNK_SIZE);
 		if (!chunk)
 			return NULL;
@@ -120,6 +160,17 @@ void *arena_alloc(struct arena *arena, size_t size)
 	chunk->used += room;
 	arena->used += size;
 	return p;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	void *p = take(arena, size);
+	return arena->insists ? or_die(p) : p;
+}
+
+void arena_insist(struct arena *arena)
+{
+	arena->insists = true;
 }
 
 void *arena_zalloc(struct arena *arena, size_t n, size_t size)

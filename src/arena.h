@@ -9,6 +9,19 @@ struct arena;
 /* Returns NULL when memory is short. */
 struct arena *arena_create(void);
 
+/*
+ * One whose memory, at most `size` bytes, is shared with processes that are forked from here on:
+ * what a child builds in it stands at the same addresses in its parent. NULL when memory is short.
+ */
+struct arena *arena_create_shared(size_t size);
+
+/* Gives back what was not used: nothing more can be taken from a shared arena. */
+void arena_close_shared(struct arena *arena);
+
+/* From here on a shortage ends the process with exit 71, as in xcalloc: for what is read at the
+ * start, by code that could only take it for something wrong with what it reads. */
+void arena_insist(struct arena *arena);
+
 /* Frees the arena and all that came from it. NULL is accepted. */
 void arena_destroy(struct arena *arena);
 

@@ -33,7 +33,7 @@ bool bytes_is(struct bytes a, const char *s)
 	return bytes_equal(a, bytes_of(s));
 }
 
-static void *or_die(void *p)
+void *or_die(void *p)
 {
 	if (!p) {
 		static const char text[] = "warren: out of memory\n";

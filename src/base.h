@@ -38,13 +38,16 @@ struct bytes bytes_of(const char *s);
 bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_is(struct bytes a, const char *s);
 
-/* Allocation that does not return NULL: out of memory at start-up ends the process with exit 71. */
+/*
+ * Allocation that does not return NULL: out of memory ends the process with exit 71. For the start
+ * of a process, and for programs that are there for one answer; what runs on handles it.
+ */
+void *or_die(void *p) __attribute__((returns_nonnull));
 void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
 char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2) __attribute__((malloc, returns_nonnull));
 
-/* Exit codes of the programs, from BSD's sysexits where there is one.
- */
+/* Exit codes of the programs, from BSD's sysexits where there is one. */
 enum exit_code {
 	EXIT_OK = 0,
 	EXIT_USAGE = 64,

@@ -16,9 +16,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <openssl/ssl.h>
-#include <openssl/x509_vfy.h>
-
 #if __has_include(<rabbitmq-c/amqp.h>)
 #include <rabbitmq-c/amqp.h>
 #include <rabbitmq-c/framing.h>
@@ -35,10 +32,12 @@
 #include "copy.h"
 #include "dial.h"
 #include "text.h"
+#include "tls.h"
 #include "topology.h"
 
 enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
+	FRAME_MIN = 4096,   /* the protocol's */
 	FRAME_OVERHEAD = 8,
 	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
@@ -73,6 +72,9 @@ struct assembly {
 
 struct channel {
 	enum channel_state state;
+	uint16_t awaited[EV_PURGED + 1];    /* answers of each kind that were asked for */
+	uint64_t published;                 /* since confirms are numbered */
+	char consumer[BROKER_NAME_MAX + 1]; /* tag of the one consumer, "" none */
 	struct assembly assembly;
 };
 
@@ -155,6 +157,14 @@ static void copy_text(char *out, size_t size, amqp_bytes_t text)
 	out[len] = '\0';
 }
 
+/* What the broker says of a close; it may say nothing. */
+static void copy_reason(char *out, size_t size, amqp_bytes_t text)
+{
+	copy_text(out, size, text);
+	if (!out[0])
+		(void)snprintf(out, size, "the broker gave no reason");
+}
+
 PRINTF_LIKE(4, 5)
 static void fail(
     struct broker_error *error, enum broker_fault fault, int code, const char *fmt, ...)
@@ -227,8 +237,7 @@ void broker_shutdown(int fd)
 
 void broker_init(void)
 {
-	/* rabbitmq-c locks inside, but its first call must not race. */
-	(void)amqp_initialize_ssl_library();
+	tls_init();
 }
 
 /* ---- connecting ---- */
@@ -241,70 +250,24 @@ static struct timeval to_timeval(int64_t ns)
 		.tv_usec = (suseconds_t)(ns % NS_PER_S / 1000) };
 }
 
-static bool is_ip_address(const char *host)
-{
-	unsigned char buf[sizeof(struct in6_addr)];
-	return inet_pton(AF_INET, host, buf) == 1 || inet_pton(AF_INET6, host, buf) == 1;
-}
-
-/* rabbitmq-c compares host names only, so an IP address is checked by OpenSSL itself against the
- * certificate's IP entries. */
-static bool check_ip_by_openssl(amqp_socket_t *socket, SSL_CTX *ctx, const char *ip)
-{
-	amqp_ssl_socket_set_verify_hostname(socket, 0);
-	return X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(ctx), ip) == 1;
-}
-
-static bool load_client_certificate(
-    amqp_socket_t *socket, const struct conf_tls *tls, struct broker_error *error)
-{
-	if (!tls->cert_file)
-		return true;
-	if (tls->key_password_file) {
-		char why[BROKER_TEXT_MAX - 64];
-		char *password = conf_read_password(tls->key_password_file, why, sizeof(why));
-		if (!password) {
-			fail(error, FAULT_FILE, 0, "key password: %s", why);
-			return false;
-		}
-		amqp_ssl_socket_set_key_passwd(socket, password);
-		explicit_bzero(password, strlen(password));
-		free(password);
-	}
-	if (amqp_ssl_socket_set_key(socket, tls->cert_file, tls->key_file) != AMQP_STATUS_OK) {
-		fail(error, FAULT_FILE, 0, "certificate %s with key %s cannot be used",
-		    tls->cert_file, tls->key_file);
-		return false;
-	}
-	return true;
-}
-
-static bool set_up_tls(amqp_socket_t *socket, const struct conf_broker *conf, const struct url *url,
+static bool set_up_tls(amqp_socket_t *socket, const struct conf_tls *tls, const struct url *url,
     struct broker_error *error)
 {
-	const struct conf_tls *tls = &conf->tls;
-	SSL_CTX *ctx = amqp_ssl_socket_get_context(socket);
-	if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
-		fail(error, FAULT_TLS, 0, "TLS cannot be set up");
+	char why[BROKER_TEXT_MAX];
+	if (!tls_set_up(amqp_ssl_socket_get_context(socket), tls, url->host, why, sizeof(why))) {
+		fail(error, FAULT_FILE, 0, "%s", why);
 		return false;
 	}
-	bool ca = tls->ca_file ? amqp_ssl_socket_set_cacert(socket, tls->ca_file) == AMQP_STATUS_OK
-			       : SSL_CTX_set_default_verify_paths(ctx) == 1;
-	if (!ca) {
-		fail(error, FAULT_FILE, 0, "certificate authorities %s cannot be read",
-		    tls->ca_file ? tls->ca_file : "of this system");
-		return false;
-	}
-	if (!load_client_certificate(socket, tls, error))
-		return false;
 	amqp_ssl_socket_set_verify_peer(socket, tls->verify);
-	amqp_ssl_socket_set_verify_hostname(socket, tls->verify);
-	if (tls->verify && is_ip_address(url->host) &&
-	    !check_ip_by_openssl(socket, ctx, url->host)) {
-		fail(error, FAULT_TLS, 0, "address %s cannot be verified", url->host);
-		return false;
-	}
+	amqp_ssl_socket_set_verify_hostname(socket, tls->verify && !tls_is_address(url->host));
 	return true;
+}
+
+static void fail_tls(struct broker_error *error, const struct url *url)
+{
+	char why[BROKER_TEXT_MAX];
+	tls_explain(errno, why, sizeof(why));
+	fail(error, FAULT_TLS, 0, "%s port %d: %s", url->host, url->port, why);
 }
 
 static void fail_late(struct broker_error *error, const struct url *url)
@@ -312,7 +275,7 @@ static void fail_late(struct broker_error *error, const struct url *url)
 	fail(error, FAULT_TIMEOUT, 0, "no answer from %s port %d in time", url->host, url->port);
 }
 
-static void fail_tls(struct broker_error *error, int status, const struct url *url)
+static void fail_connect(struct broker_error *error, int status, const struct url *url)
 {
 	switch (status) {
 	case AMQP_STATUS_HOSTNAME_RESOLUTION_FAILED:
@@ -325,14 +288,9 @@ static void fail_tls(struct broker_error *error, int status, const struct url *u
 		fail(error, FAULT_TLS, 0, "the certificate is not for host name %s", url->host);
 		break;
 	case AMQP_STATUS_SSL_PEER_VERIFY_FAILED:
-		fail(error, FAULT_TLS, 0,
-		    "the certificate of %s is not trusted (authority, dates or address)",
-		    url->host);
-		break;
 	case AMQP_STATUS_SSL_CONNECTION_FAILED:
 	case AMQP_STATUS_SSL_ERROR:
-		fail(error, FAULT_TLS, 0, "TLS handshake with %s port %d failed", url->host,
-		    url->port);
+		fail_tls(error, url);
 		break;
 	default:
 		/* The library keeps the system's word for what went wrong to itself; what errno
@@ -380,13 +338,14 @@ static bool open_tls(struct broker *broker, const struct conf_broker *conf, cons
 		fail(error, FAULT_MEMORY, 0, "out of memory");
 		return false;
 	}
-	if (!set_up_tls(socket, conf, url, error))
+	if (!set_up_tls(socket, &conf->tls, url, error))
 		return false;
 	struct timeval left = to_timeval(deadline - clock_mono_ns());
+	tls_begin();
 	errno = 0;
 	int status = amqp_socket_open_noblock(socket, url->host, url->port, &left);
 	if (status != AMQP_STATUS_OK)
-		fail_tls(error, status, url);
+		fail_connect(error, status, url);
 	return status == AMQP_STATUS_OK;
 }
 
@@ -415,7 +374,7 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 	    reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
 		amqp_connection_close_t *close = reply.reply.decoded;
 		char text[160];
-		copy_text(text, sizeof(text), close->reply_text);
+		copy_reason(text, sizeof(text), close->reply_text);
 		enum broker_fault fault = FAULT_CLOSED;
 		if (close->reply_code == AMQP_ACCESS_REFUSED)
 			fault = FAULT_AUTH;
@@ -428,10 +387,16 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 	if (status == AMQP_STATUS_TIMEOUT)
 		fail(error, FAULT_TIMEOUT, 0, "%s port %d accepts, but does not speak AMQP in time",
 		    url->host, url->port);
+	else if (status == AMQP_STATUS_BROKER_UNSUPPORTED_SASL_METHOD)
+		fail(error, FAULT_AUTH, 0,
+		    "%s port %d does not offer the way to log in that broker.auth names", url->host,
+		    url->port);
+	else if (status == AMQP_STATUS_SSL_ERROR)
+		fail_tls(error, url);
 	else if (status == AMQP_STATUS_CONNECTION_CLOSED || status == AMQP_STATUS_SOCKET_ERROR)
 		fail(error, FAULT_PROTOCOL, 0,
-		    "%s port %d closed the connection during the AMQP handshake", url->host,
-		    url->port);
+		    "%s port %d closed the connection during the AMQP handshake%s", url->host,
+		    url->port, url->tls ? "" : " (if it speaks TLS, write amqps://)");
 	else
 		fail(error, FAULT_PROTOCOL, 0, "AMQP handshake with %s port %d: %s", url->host,
 		    url->port,
@@ -513,6 +478,20 @@ static void read_product(struct broker *broker)
 		broker->version = major * 100 + minor;
 }
 
+/* What the server wants of this connection. */
+static bool read_terms(struct broker *broker, struct broker_error *error)
+{
+	/* 0 = no limit of the server's; channel numbers are 16 bits wide. */
+	int max = amqp_get_channel_max(broker->amqp), frame_max = amqp_get_frame_max(broker->amqp);
+	broker->channel_max = max > 0 && max < UINT16_MAX ? (unsigned)max : UINT16_MAX;
+	read_product(broker);
+	if (frame_max >= FRAME_MIN && frame_max <= FRAME_MAX)
+		return true;
+	fail(error, FAULT_PROTOCOL, 0, "the broker wants frames of %d bytes; AMQP's least is %d",
+	    frame_max, FRAME_MIN);
+	return false;
+}
+
 static struct broker *broker_create(int64_t max_message, struct broker_error *error)
 {
 	struct broker *broker = calloc(1, sizeof(*broker));
@@ -543,15 +522,11 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 
 	int64_t deadline = clock_mono_ns() + conf->connect_timeout_ns;
 	if (!open_socket(broker, conf, url, deadline, error) ||
-	    !log_in(broker, conf, url, name, deadline, error)) {
+	    !log_in(broker, conf, url, name, deadline, error) || !read_terms(broker, error)) {
 		broker->lost = true;
 		broker_destroy(broker, 0);
 		return NULL;
 	}
-	/* 0 = no limit of the server's; channel numbers are 16 bits wide. */
-	int max = amqp_get_channel_max(broker->amqp);
-	broker->channel_max = max > 0 ? (unsigned)max : UINT16_MAX;
-	read_product(broker);
 	/* Bytes that nobody acknowledges end the connection as soon as silence would. */
 	unsigned ms = (unsigned)(2 * broker_heartbeat_ns(broker) / NS_PER_MS);
 	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
@@ -977,7 +952,40 @@ static struct channel *find_channel(struct broker *broker, unsigned number)
 static void free_channel(struct channel *ch)
 {
 	assembly_reset(&ch->assembly);
-	ch->state = CHANNEL_FREE;
+	*ch = (struct channel){ .state = CHANNEL_FREE, .assembly = ch->assembly };
+}
+
+/* True for an answer that was asked for; one that was not would lead those astray who wait for
+ * others. */
+static bool was_asked(struct broker *broker, struct channel *ch, enum event_kind kind)
+{
+	if (ch->awaited[kind] == 0) {
+		lose(broker, FAULT_PROTOCOL, 0, "an answer came that nobody had asked for");
+		return false;
+	}
+	ch->awaited[kind]--;
+	return true;
+}
+
+static bool is_consumer(struct broker *broker, const struct channel *ch, amqp_bytes_t tag)
+{
+	if (ch->consumer[0] && bytes_is(from_amqp(tag), ch->consumer))
+		return true;
+	lose(broker, FAULT_PROTOCOL, 0, "a delivery came for a consumer that is not ours");
+	return false;
+}
+
+/* A confirm, of either kind. */
+static void read_confirm(struct broker *broker, const struct channel *ch, enum event_kind kind,
+    uint64_t tag, bool multiple, struct event *event)
+{
+	if (tag > ch->published) {
+		lose(broker, FAULT_PROTOCOL, 0, "a confirm came for what was never published");
+		return;
+	}
+	event->kind = kind;
+	event->tag = tag;
+	event->multiple = multiple;
 }
 
 /* Answered at once: unanswered, the broker repeats it and goes on counting. */
@@ -999,7 +1007,16 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	free_channel(ch);
 	event->kind = EV_CLOSED_BY_BROKER;
 	event->code = close->reply_code;
-	copy_text(event->text, sizeof(event->text), close->reply_text);
+	copy_reason(event->text, sizeof(event->text), close->reply_text);
+}
+
+/* For what RabbitMQ says at length, but without a word of what to do here. */
+static const char *remedy(const char *text)
+{
+	if (!strstr(text, "transient_nonexcl_queues"))
+		return text;
+	return "the broker refuses queues that are neither durable nor exclusive: make it durable, "
+	       "or permit them there (deprecated_features.permit.transient_nonexcl_queues = true)";
 }
 
 static void read_connection_method(
@@ -1009,9 +1026,9 @@ static void read_connection_method(
 		const amqp_connection_close_t *close = method->decoded;
 		amqp_connection_close_ok_t ok = { 0 };
 		char text[BROKER_TEXT_MAX];
-		copy_text(text, sizeof(text), close->reply_text);
+		copy_reason(text, sizeof(text), close->reply_text);
 		(void)amqp_send_method(broker->amqp, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
-		lose(broker, FAULT_CLOSED, close->reply_code, text);
+		lose(broker, FAULT_CLOSED, close->reply_code, remedy(text));
 	} else if (method->id == AMQP_CONNECTION_CLOSE_OK_METHOD) {
 		lose(broker, FAULT_LOST, 0, "closed by us");
 	} else if (method->id == AMQP_CONNECTION_BLOCKED_METHOD) {
@@ -1030,7 +1047,8 @@ static void read_basic_method(
 	switch (method->id) {
 	case AMQP_BASIC_DELIVER_METHOD: {
 		const amqp_basic_deliver_t *m = method->decoded;
-		if (start_message(broker, ch, EV_DELIVERY, m->exchange, m->routing_key)) {
+		if (is_consumer(broker, ch, m->consumer_tag) &&
+		    start_message(broker, ch, EV_DELIVERY, m->exchange, m->routing_key)) {
 			a->tag = m->delivery_tag;
 			a->msg.redelivered = m->redelivered != 0;
 		}
@@ -1038,7 +1056,8 @@ static void read_basic_method(
 	}
 	case AMQP_BASIC_GET_OK_METHOD: {
 		const amqp_basic_get_ok_t *m = method->decoded;
-		if (start_message(broker, ch, EV_GOT, m->exchange, m->routing_key)) {
+		if (was_asked(broker, ch, EV_GET_EMPTY) &&
+		    start_message(broker, ch, EV_GOT, m->exchange, m->routing_key)) {
 			a->tag = m->delivery_tag;
 			a->messages = m->message_count;
 			a->msg.redelivered = m->redelivered != 0;
@@ -1055,22 +1074,18 @@ static void read_basic_method(
 	}
 	case AMQP_BASIC_ACK_METHOD: {
 		const amqp_basic_ack_t *m = method->decoded;
-		event->kind = EV_CONFIRMED;
-		event->tag = m->delivery_tag;
-		event->multiple = m->multiple != 0;
+		read_confirm(broker, ch, EV_CONFIRMED, m->delivery_tag, m->multiple != 0, event);
 		break;
 	}
 	case AMQP_BASIC_NACK_METHOD: {
 		const amqp_basic_nack_t *m = method->decoded;
-		event->kind = EV_REFUSED;
-		event->tag = m->delivery_tag;
-		event->multiple = m->multiple != 0;
+		read_confirm(broker, ch, EV_REFUSED, m->delivery_tag, m->multiple != 0, event);
 		break;
 	}
 	case AMQP_BASIC_CONSUME_OK_METHOD: {
 		const amqp_basic_consume_ok_t *m = method->decoded;
-		event->kind = EV_CONSUMING;
 		copy_text(event->name, sizeof(event->name), m->consumer_tag);
+		memcpy(ch->consumer, event->name, sizeof(ch->consumer));
 		break;
 	}
 	case AMQP_BASIC_CANCEL_METHOD: {
@@ -1081,6 +1096,35 @@ static void read_basic_method(
 	}
 	default:
 		break;
+	}
+}
+
+/* What a method says when it answers one of ours. */
+static enum event_kind answer_of(amqp_method_number_t id)
+{
+	switch (id) {
+	case AMQP_BASIC_QOS_OK_METHOD:
+		return EV_QOS_OK;
+	case AMQP_BASIC_CONSUME_OK_METHOD:
+		return EV_CONSUMING;
+	case AMQP_BASIC_CANCEL_OK_METHOD:
+		return EV_CANCEL_OK;
+	case AMQP_BASIC_GET_EMPTY_METHOD:
+		return EV_GET_EMPTY;
+	case AMQP_CONFIRM_SELECT_OK_METHOD:
+		return EV_CONFIRMING;
+	case AMQP_EXCHANGE_DECLARE_OK_METHOD:
+		return EV_EXCHANGE_OK;
+	case AMQP_QUEUE_DECLARE_OK_METHOD:
+		return EV_QUEUE_OK;
+	case AMQP_QUEUE_BIND_OK_METHOD:
+	case AMQP_EXCHANGE_BIND_OK_METHOD:
+		return EV_BIND_OK;
+	case AMQP_CHANNEL_OPEN_OK_METHOD:
+	case AMQP_CHANNEL_CLOSE_OK_METHOD:
+		return EV_OPENED; /* none is awaited on a channel that is open */
+	default:
+		return EV_NONE;
 	}
 }
 
@@ -1096,7 +1140,7 @@ static void read_channel_method(
 		read_channel_close(broker, number, ch, method->decoded, event);
 		return;
 	}
-	if (method->id == AMQP_CHANNEL_CLOSE_OK_METHOD) {
+	if (method->id == AMQP_CHANNEL_CLOSE_OK_METHOD && ch->state == CHANNEL_CLOSING) {
 		free_channel(ch);
 		event->kind = EV_CLOSED;
 		return;
@@ -1109,29 +1153,13 @@ static void read_channel_method(
 	if (ch->state != CHANNEL_OPEN)
 		return; /* on its way out: void */
 
+	enum event_kind answer = answer_of(method->id);
+	if (answer != EV_NONE && !was_asked(broker, ch, answer))
+		return;
+	event->kind = answer;
 	switch (method->id) {
-	case AMQP_BASIC_QOS_OK_METHOD:
-		event->kind = EV_QOS_OK;
-		break;
-	case AMQP_BASIC_CANCEL_OK_METHOD:
-		event->kind = EV_CANCEL_OK;
-		break;
-	case AMQP_BASIC_GET_EMPTY_METHOD:
-		event->kind = EV_GET_EMPTY;
-		break;
-	case AMQP_CONFIRM_SELECT_OK_METHOD:
-		event->kind = EV_CONFIRMING;
-		break;
-	case AMQP_EXCHANGE_DECLARE_OK_METHOD:
-		event->kind = EV_EXCHANGE_OK;
-		break;
-	case AMQP_QUEUE_BIND_OK_METHOD:
-	case AMQP_EXCHANGE_BIND_OK_METHOD:
-		event->kind = EV_BIND_OK;
-		break;
 	case AMQP_QUEUE_DECLARE_OK_METHOD: {
 		const amqp_queue_declare_ok_t *m = method->decoded;
-		event->kind = EV_QUEUE_OK;
 		event->messages = m->message_count;
 		event->consumers = m->consumer_count;
 		copy_text(event->name, sizeof(event->name), m->queue);
@@ -1191,6 +1219,7 @@ static void blame_delivery(struct broker *broker, int status)
 		lose(broker, FAULT_UNREADABLE, 0, "the headers of a message cannot be read");
 		broker->error.channel = i + 1;
 		broker->error.tag = a->tag;
+		broker->error.redelivered = a->msg.redelivered;
 		return;
 	}
 }
@@ -1284,6 +1313,18 @@ static bool send_if_open(
 	return !is_open(broker, channel) || send_method(broker, channel, id, method);
 }
 
+/* A method that has one answer, an event of that kind. */
+static bool ask(struct broker *broker, unsigned channel, amqp_method_number_t id, void *method,
+    enum event_kind answer)
+{
+	if (broker->lost)
+		return false;
+	if (!is_open(broker, channel))
+		return true;
+	find_channel(broker, channel)->awaited[answer]++;
+	return send_method(broker, channel, id, method);
+}
+
 static bool grow_channels(struct broker *broker, unsigned channel)
 {
 	if (channel <= broker->n_channels)
@@ -1331,13 +1372,13 @@ bool broker_close_channel(struct broker *broker, unsigned channel)
 bool broker_qos(struct broker *broker, unsigned channel, unsigned prefetch)
 {
 	amqp_basic_qos_t m = { .prefetch_count = (uint16_t)prefetch };
-	return send_if_open(broker, channel, AMQP_BASIC_QOS_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_QOS_METHOD, &m, EV_QOS_OK);
 }
 
 bool broker_select(struct broker *broker, unsigned channel)
 {
 	amqp_confirm_select_t m = { 0 };
-	return send_if_open(broker, channel, AMQP_CONFIRM_SELECT_METHOD, &m);
+	return ask(broker, channel, AMQP_CONFIRM_SELECT_METHOD, &m, EV_CONFIRMING);
 }
 
 bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag)
@@ -1365,13 +1406,13 @@ bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 bool broker_cancel(struct broker *broker, unsigned channel, const char *consumer_tag)
 {
 	amqp_basic_cancel_t m = { .consumer_tag = str_to_amqp(consumer_tag) };
-	return send_if_open(broker, channel, AMQP_BASIC_CANCEL_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_CANCEL_METHOD, &m, EV_CANCEL_OK);
 }
 
 bool broker_get(struct broker *broker, unsigned channel, const char *queue)
 {
 	amqp_basic_get_t m = { .queue = str_to_amqp(queue) };
-	return send_if_open(broker, channel, AMQP_BASIC_GET_METHOD, &m);
+	return ask(broker, channel, AMQP_BASIC_GET_METHOD, &m, EV_GET_EMPTY);
 }
 
 bool broker_consume(struct broker *broker, unsigned channel, const struct consume *consume)
@@ -1383,7 +1424,10 @@ bool broker_consume(struct broker *broker, unsigned channel, const struct consum
 		.no_ack = consume->no_ack,
 		.exclusive = consume->exclusive,
 		.arguments = { consume->priority ? 1 : 0, &priority } };
-	return send_if_open(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m);
+	if (is_open(broker, channel))
+		copy_text(
+		    find_channel(broker, channel)->consumer, BROKER_NAME_MAX + 1, m.consumer_tag);
+	return ask(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m, EV_CONSUMING);
 }
 
 bool broker_heartbeat(struct broker *broker)
@@ -1518,7 +1562,7 @@ bool broker_declare(struct broker *broker, unsigned channel, const struct step *
 			.auto_delete = step->auto_delete,
 			.internal = step->internal,
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_EXCHANGE_DECLARE_METHOD, &m);
+		return ask(broker, channel, AMQP_EXCHANGE_DECLARE_METHOD, &m, EV_EXCHANGE_OK);
 	}
 	case STEP_QUEUE: {
 		amqp_queue_declare_t m = { .queue = str_to_amqp(step->name),
@@ -1527,21 +1571,21 @@ bool broker_declare(struct broker *broker, unsigned channel, const struct step *
 			.exclusive = step->exclusive,
 			.auto_delete = step->auto_delete,
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_QUEUE_DECLARE_METHOD, &m);
+		return ask(broker, channel, AMQP_QUEUE_DECLARE_METHOD, &m, EV_QUEUE_OK);
 	}
 	case STEP_BIND: {
 		amqp_queue_bind_t m = { .queue = str_to_amqp(step->name),
 			.exchange = str_to_amqp(step->source),
 			.routing_key = str_to_amqp(step->key),
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_QUEUE_BIND_METHOD, &m);
+		return ask(broker, channel, AMQP_QUEUE_BIND_METHOD, &m, EV_BIND_OK);
 	}
 	case STEP_BIND_EXCHANGE: {
 		amqp_exchange_bind_t m = { .destination = str_to_amqp(step->name),
 			.source = str_to_amqp(step->source),
 			.routing_key = str_to_amqp(step->key),
 			.arguments = arguments };
-		return send_if_open(broker, channel, AMQP_EXCHANGE_BIND_METHOD, &m);
+		return ask(broker, channel, AMQP_EXCHANGE_BIND_METHOD, &m, EV_BIND_OK);
 	}
 	}
 	return false;
@@ -1558,18 +1602,44 @@ static bool too_long(struct bytes b, const char *what, char *why, size_t size)
 	return true;
 }
 
-static bool keys_fit(const struct table *table, int depth)
+static bool fields_can_go(const struct table *table, int depth);
+
+/* By the measure of take_value, so that what could be read can be sent again. */
+static bool value_can_go(const struct value *value, int depth)
 {
 	if (depth > MSG_DEPTH_MAX)
 		return false;
-	for (size_t i = 0; i < table->n; i++) {
-		const struct field *f = &table->fields[i];
-		if (f->key.len > BROKER_NAME_MAX)
+	if (value->kind == VALUE_TABLE)
+		return fields_can_go(&value->table, depth + 1);
+	for (size_t i = 0; value->kind == VALUE_ARRAY && i < value->array.n; i++)
+		if (!value_can_go(&value->array.items[i], depth + 1))
 			return false;
-		if (f->value.kind == VALUE_TABLE && !keys_fit(&f->value.table, depth + 1))
-			return false;
-	}
 	return true;
+}
+
+static bool fields_can_go(const struct table *table, int depth)
+{
+	for (size_t i = 0; i < table->n; i++)
+		if (table->fields[i].key.len > BROKER_NAME_MAX ||
+		    !value_can_go(&table->fields[i].value, depth))
+			return false;
+	return true;
+}
+
+/* Of the content header: class, weight, body size, flags, and what is present. */
+static size_t header_size(const struct props *props)
+{
+	size_t size = 2 + 2 + 8 + 2;
+	for (size_t i = 0; i < ARRAY_LEN(text_props); i++) {
+		struct bytes b;
+		memcpy(&b, (const char *)props + text_props[i].our_offset, sizeof(b));
+		if (props->present & text_props[i].ours)
+			size += 1 + b.len;
+	}
+	size += props->present & PROP_DELIVERY_MODE ? 1 : 0;
+	size += props->present & PROP_PRIORITY ? 1 : 0;
+	size += props->present & PROP_TIMESTAMP ? 8 : 0;
+	return size + (props->present & PROP_HEADERS ? copy_table_size(&props->headers) : 0);
 }
 
 /* A publish that fails half-way to be encoded poisons the connection, so all of it is checked
@@ -1592,9 +1662,9 @@ static bool can_encode(
 	}
 	if (!(out->props.present & PROP_HEADERS))
 		return true;
-	/* All properties stand in one frame: the text ones take 2,560 bytes at most. */
-	size_t room = (size_t)amqp_get_frame_max(broker->amqp) - 4096;
-	if (copy_table_size(&out->props.headers) > room || !keys_fit(&out->props.headers, 1)) {
+	/* All properties stand in one frame. */
+	size_t room = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;
+	if (header_size(&out->props) > room || !fields_can_go(&out->props.headers, 1)) {
 		if (why)
 			(void)snprintf(why, size,
 			    "headers are too large, too deep or have a key over 255 bytes");
@@ -1653,6 +1723,7 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 		to_amqp(message->routing_key), mandatory, 0, &props, to_amqp(message->body));
 	if (!sent(broker, status))
 		return SENT_LOST;
+	find_channel(broker, channel)->published++;
 	/* A body that fills its last frame leaves MSG_MORE set: 200 ms of silence.
 	 */
 	size_t part = (size_t)amqp_get_frame_max(broker->amqp) - FRAME_OVERHEAD;

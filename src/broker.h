@@ -43,6 +43,7 @@ struct broker_error {
 	/* FAULT_UNREADABLE: whose delivery it was. */
 	unsigned channel;
 	uint64_t tag;
+	bool redelivered;
 };
 
 /* "auth", "heartbeat", ...: the word for logs. */

@@ -15,10 +15,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "clock.h"
 #include "ipc.h"
 
-enum { ABOVE_ALL = 10 }; /* descriptors under way to their numbers rest here */
+enum {
+	ABOVE_ALL = 10,                /* descriptors under way to their numbers rest here */
+	CONF_ROOM = 128 * 1024 * 1024, /* more than the largest file can become; taken as needed */
+};
 
 /* ---- between fork and exec: only what is safe in a copy of a process with one thread ---- */
 
@@ -36,6 +40,8 @@ static bool close_rest_on_exec(void)
 static bool place_descriptors(const struct child_order *order, int ipc, int *report)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return false;
 	int fds[] = { null, ipc, order->conf_fd, order->score_fd };
 	const int places[] = { 0, CHILD_IPC, CHILD_CONF, CHILD_SCORE };
 	size_t n = order->role == CHILD_WORKER ? 4 : 3;
@@ -188,35 +194,144 @@ static bool write_all(int fd, const char *text, size_t len)
 	return true;
 }
 
-static int sealed_copy(const char *text, size_t len)
-{
-	int fd = memfd_create("warren-conf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+/*
+ * The parser's libraries end the process where memory is short, and the supervisor must not end. So
+ * a copy of it reads the configuration, and what it makes of it stands in memory that both share.
+ */
+struct reading {
+	struct conf *conf; /* NULL: refused */
+	struct conf_errors errors, warnings;
+};
 
-	if (fd < 0)
-		return -1;
-	if (write_all(fd, text, len) && fcntl(fd, F_ADD_SEALS, seals) == 0)
-		return fd;
-	close(fd);
-	return -1;
+static bool share_errors(
+    struct arena *arena, const struct conf_errors *from, struct conf_errors *to)
+{
+	*to = *from;
+	to->list = arena_zalloc(arena, from->n, sizeof(*to->list));
+	if (!to->list)
+		return false;
+	for (size_t i = 0; i < from->n; i++) {
+		const struct conf_error *e = &from->list[i];
+		char *text = arena_dup(arena, e->text, strlen(e->text));
+
+		if (!text)
+			return false;
+		to->list[i] = (struct conf_error){ .file = e->file, .line = e->line, .text = text };
+	}
+	return true;
+}
+
+static int read_here(const char *path, struct arena *arena, int fd, struct reading *reading)
+{
+	struct conf_errors errors = { 0 }, warnings = { 0 };
+	char *text = NULL;
+	size_t len = 0;
+	bool fine;
+
+	reading->conf = conf_load_text(path, arena, &text, &len, &errors, &warnings);
+	if (reading->conf && !write_all(fd, text, len)) {
+		conf_errors_add(&errors, path, 0, "cannot keep a copy: %s", strerror(errno));
+		errors.shortage = true;
+		reading->conf = NULL;
+	}
+	if (text)
+		explicit_bzero(text, len); /* it may hold a password */
+	free(text);
+	fine = share_errors(arena, &errors, &reading->errors) &&
+	       share_errors(arena, &warnings, &reading->warnings);
+	conf_errors_free(&errors);
+	conf_errors_free(&warnings);
+	return fine ? EXIT_OK : EXIT_OS;
+}
+
+__attribute__((noreturn)) static void become_reader(
+    const char *path, struct arena *arena, int fd, struct reading *reading, pid_t parent)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(EXIT_ORPHAN);
+	_exit(read_here(path, arena, fd, reading));
+}
+
+static bool reading_failed(struct conf_errors *errors, const char *path, const char *what, int why)
+{
+	conf_errors_add(errors, path, 0, "%s: %s", what, strerror(why));
+	errors->shortage = true;
+	return false;
+}
+
+static bool read_apart(const char *path, struct arena *arena, int fd, struct reading *reading,
+    struct conf_errors *errors)
+{
+	pid_t parent = getpid(), pid = fork();
+	int status = 0;
+
+	if (pid == 0)
+		become_reader(path, arena, fd, reading, parent);
+	if (pid < 0)
+		return reading_failed(errors, path, "cannot start a process that reads it", errno);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OK)
+		return true;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OS)
+		return reading_failed(errors, path, "cannot be read", ENOMEM);
+	conf_errors_add(errors, path, 0, "the process that read it ended with %s %d",
+	    WIFSIGNALED(status) ? "signal" : "exit code",
+	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	errors->shortage = true;
+	return false;
+}
+
+static void take_errors(struct conf_errors *to, const char *path, const struct conf_errors *from)
+{
+	for (size_t i = 0; i < from->n; i++)
+		conf_errors_add(to, path, from->list[i].line, "%s", from->list[i].text);
+	to->refused |= from->refused;
+	to->shortage |= from->shortage;
+}
+
+/* Nobody changes the copy any more, whoever gets hold of it. */
+static bool seal(int fd)
+{
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) ==
+	       0;
+}
+
+static struct conf *read_into(
+    int fd, const char *path, struct conf_errors *errors, struct conf_errors *warnings)
+{
+	struct arena *arena = arena_create_shared(CONF_ROOM);
+	struct reading *reading = arena ? arena_zalloc(arena, 1, sizeof(*reading)) : NULL;
+
+	if (!reading) {
+		(void)reading_failed(errors, path, "cannot be read", ENOMEM);
+		return NULL;
+	}
+	if (read_apart(path, arena, fd, reading, errors)) {
+		take_errors(errors, path, &reading->errors);
+		take_errors(warnings, path, &reading->warnings);
+		if (reading->conf && !errors->shortage) {
+			arena_close_shared(arena);
+			return reading->conf; /* it owns the arena */
+		}
+	}
+	arena_destroy(arena);
+	return NULL;
 }
 
 bool snapshot_take(struct snapshot *snapshot, const char *path, struct conf_errors *errors,
     struct conf_errors *warnings)
 {
-	size_t len;
-	char *text;
-
-	*snapshot = (struct snapshot){ .fd = -1 };
-	snapshot->conf = conf_load_text(path, &text, &len, errors, warnings);
-	if (!snapshot->conf)
-		return false;
-	if ((snapshot->fd = sealed_copy(text, len)) < 0)
-		conf_errors_add(errors, path, 0, "cannot keep a copy: %s", strerror(errno));
-	explicit_bzero(text, len); /* it may hold a password */
-	free(text);
+	*snapshot = (struct snapshot){
+		.fd = memfd_create("warren-conf", MFD_CLOEXEC | MFD_ALLOW_SEALING),
+	};
 	if (snapshot->fd >= 0)
+		snapshot->conf = read_into(snapshot->fd, path, errors, warnings);
+	if (snapshot->conf && seal(snapshot->fd))
 		return true;
+	if (snapshot->fd < 0 || snapshot->conf)
+		(void)reading_failed(errors, path, "cannot keep a copy", errno);
 	snapshot_drop(snapshot);
 	return false;
 }
@@ -281,9 +396,8 @@ bool check_start(struct check *check, const char *path, const struct snapshot *s
 	};
 	if (child_spawn(&order, &check->child))
 		return true;
-	conf_errors_add(&check->errors, path, 0,
-	    "cannot start a process that checks the plugins: %s", strerror(errno));
-	return false;
+	return reading_failed(
+	    &check->errors, path, "cannot start a process that checks the plugins", errno);
 }
 
 bool check_read(struct check *check)
@@ -311,8 +425,8 @@ bool check_ended(struct check *check, int status)
 	(void)check_read(check);
 	child_close_ipc(&check->child);
 	check->child.pid = 0;
-	if (code == EXIT_REFUSED)
-		check->errors.refused = true;
+	check->errors.refused |= code == EXIT_REFUSED;
+	check->errors.shortage |= code == EXIT_OS;
 	if (WIFSIGNALED(status) && clock_mono_ns() >= check->deadline_ns)
 		conf_errors_add(&check->errors, check->path, 0,
 		    "the plugins were not opened within workers.start_limit");
@@ -323,7 +437,7 @@ bool check_ended(struct check *check, int status)
 	else if (code != EXIT_OK && check->errors.n == 0)
 		conf_errors_add(&check->errors, check->path, 0,
 		    "the process that checks the plugins ended with exit code %d", code);
-	return code == EXIT_OK && check->errors.n == 0;
+	return code == EXIT_OK && check->errors.n == 0 && !check->errors.shortage;
 }
 
 bool check_run(const char *path, const struct snapshot *snapshot, struct conf_errors *errors)

@@ -247,10 +247,14 @@ static int code_of_fault(const struct broker_error *error)
 	switch (error->fault) {
 	case FAULT_AUTH:
 	case FAULT_VHOST:
-	case FAULT_FILE:
 		return EXIT_REFUSED;
-	case FAULT_CLOSED:
-		return error->code == 403 || error->code == 530 ? EXIT_REFUSED : EXIT_UNAVAILABLE;
+	case FAULT_FILE:
+		return EXIT_CONFIG;
+	case FAULT_CLOSED: /* 541: what the broker calls an internal error is a deprecated feature
+			    */
+		return error->code == 403 || error->code == 530 || error->code == 541
+			   ? EXIT_REFUSED
+			   : EXIT_UNAVAILABLE;
 	case FAULT_MEMORY:
 		return EXIT_OS;
 	default:
@@ -328,7 +332,8 @@ int cmd_explain(const struct broker *broker, const struct event *event, const ch
 		return EXIT_UNAVAILABLE;
 	}
 	const struct broker_error *error = broker_last_error(broker);
-	cmd_say("cannot %s: the connection is lost: %s", what, error->text);
+	cmd_say("cannot %s: %s%s", what,
+	    error->fault == FAULT_CLOSED ? "" : "the connection is lost: ", error->text);
 	return code_of_fault(error);
 }
 

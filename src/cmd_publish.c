@@ -347,7 +347,8 @@ static void address_delayed(struct publish *p)
 {
 	uint32_t seconds = ladder_round(p->delay_ns);
 	ladder_rung_name(ladder_rung(seconds), p->rung);
-	ladder_address(bytes_of(p->queue), p->address);
+	if (!ladder_address(bytes_of(p->queue), p->address))
+		or_die(NULL);
 	ladder_key(seconds, p->address, p->delay_key);
 	p->message.exchange = bytes_of(p->rung);
 	p->message.routing_key = bytes_of(p->delay_key);
@@ -570,7 +571,7 @@ static int make_return_queue(struct publish *p)
 	struct conf conf = { 0 };
 	struct conf_queue queue = { .declare = DECLARE_ACTIVE, .retry = { .attempts = 2 } };
 	queue.name = xstrdup(p->queue);
-	struct script *script = topology_queue(&conf, &queue);
+	struct script *script = or_die(topology_queue(&conf, &queue));
 	int code = EXIT_OK;
 	for (size_t i = 0; i < script->n && code == EXIT_OK; i++) {
 		struct event event;
@@ -584,7 +585,8 @@ static int make_return_queue(struct publish *p)
 
 static int make_ladder(struct publish *p)
 {
-	struct script *script = topology_ladder(ladder_rung(ladder_round(p->delay_ns)), false);
+	struct script *script =
+	    or_die(topology_ladder(ladder_rung(ladder_round(p->delay_ns)), false));
 	int code = cmd_declare_all(p->broker, script);
 	script_free(script);
 	return code == EXIT_OK ? make_return_queue(p) : code;

@@ -49,7 +49,7 @@ static struct script *queue_script(const struct conf *conf, const struct conf_qu
 {
 	struct conf_queue active = *queue;
 	active.declare = DECLARE_ACTIVE;
-	struct script *script = topology_queue(conf, &active);
+	struct script *script = or_die(topology_queue(conf, &active));
 	if (queue->declare == DECLARE_ACTIVE)
 		return script;
 	size_t n = 0;
@@ -105,13 +105,13 @@ static int run_queue(const struct conf *conf, const struct conf_queue *queue, st
 /* The ladder first: return queues are bound to where it ends. */
 static int run_all(const struct conf *conf, struct broker *broker)
 {
-	struct script *ladder = topology_ladder(topology_top_rung(conf), false);
+	struct script *ladder = or_die(topology_ladder(topology_top_rung(conf), false));
 	int code = run_script("# the delay ladder, for retries", ladder, broker);
 	for (size_t i = 0; i < conf->n_queues && code == EXIT_OK; i++)
 		code = run_queue(conf, &conf->queues[i], broker);
 	if (code == EXIT_OK)
-		code = run_script(
-		    "# exchanges that no queue is bound to", topology_exchanges(conf), broker);
+		code = run_script("# exchanges that no queue is bound to",
+		    or_die(topology_exchanges(conf)), broker);
 	return code;
 }
 

@@ -2,6 +2,7 @@
  */
 #include "conf.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,16 +23,22 @@ static char *PRINTF_LIKE(1, 0) format(const char *fmt, va_list args)
 	int len = vsnprintf(NULL, 0, fmt, again);
 	va_end(again);
 	CHECK(len >= 0);
-	char *text = xcalloc((size_t)len + 1, 1);
-	(void)vsnprintf(text, (size_t)len + 1, fmt, args);
+	char *text = calloc((size_t)len + 1, 1);
+	if (text)
+		(void)vsnprintf(text, (size_t)len + 1, fmt, args);
 	return text;
 }
 
 /* Kept in the order of their lines; of one line, in the order of their coming. Takes `text`. */
 static void insert(struct conf_errors *errors, const char *file, unsigned line, char *text)
 {
-	struct conf_error *list = xcalloc(errors->n + 1, sizeof(*list));
+	struct conf_error *list = text ? calloc(errors->n + 1, sizeof(*list)) : NULL;
 	size_t before = 0;
+	if (!list) {
+		free(text);
+		errors->shortage = true;
+		return;
+	}
 	while (before < errors->n && errors->list[before].line <= line)
 		before++;
 	for (size_t i = 0; i < errors->n; i++)
@@ -57,6 +64,13 @@ void conf_errors_free(struct conf_errors *errors)
 		free(errors->list[i].text);
 	free(errors->list);
 	*errors = (struct conf_errors){ 0 };
+}
+
+int conf_errors_code(const struct conf_errors *errors)
+{
+	if (errors->shortage)
+		return EXIT_OS;
+	return errors->refused ? EXIT_REFUSED : EXIT_CONFIG;
 }
 
 /* Escapes all but quotes and backslashes, which stand in our own words. */
@@ -94,7 +108,7 @@ void reader_wrong(struct reader *r, unsigned line, const char *fmt, ...)
 {
 	va_list args;
 	va_start(args, fmt);
-	insert(r->errors, r->path, line, format(fmt, args));
+	insert(r->errors, r->path, line, or_die(format(fmt, args)));
 	va_end(args);
 }
 
@@ -112,29 +126,20 @@ void reader_warn(struct reader *r, unsigned line, const char *fmt, ...)
 		return;
 	va_list args;
 	va_start(args, fmt);
-	insert(r->warnings, r->path, line, format(fmt, args));
+	insert(r->warnings, r->path, line, or_die(format(fmt, args)));
 	va_end(args);
-}
-
-static void *or_die(void *p)
-{
-	if (!p) {
-		(void)fputs("warren: out of memory\n", stderr);
-		_exit(EXIT_OS);
-	}
-	return p;
 }
 
 void *reader_zalloc(struct reader *r, size_t n, size_t size)
 {
-	return or_die(arena_zalloc(r->arena, n, size));
+	return or_die(arena_zalloc(r->arena, n, size)); /* the product may overflow, too */
 }
 
 char *reader_printf(struct reader *r, const char *fmt, ...)
 {
 	va_list args;
 	va_start(args, fmt);
-	char *text = format(fmt, args);
+	char *text = or_die(format(fmt, args));
 	va_end(args);
 	char *copy = or_die(arena_dup(r->arena, text, strlen(text)));
 	free(text);
@@ -152,6 +157,8 @@ char *reader_path(struct reader *r, const char *folder, const char *name)
 static const char *folder_of(struct reader *r, const char *path)
 {
 	char *cwd = getcwd(NULL, 0);
+	if (!cwd && errno == ENOMEM)
+		or_die(NULL);
 	char *whole = reader_path(r, cwd ? cwd : "/", path);
 	free(cwd);
 	char *slash = strrchr(whole, '/');
@@ -180,27 +187,32 @@ static void check_files(struct reader *r, const struct conf *conf, unsigned mode
 		    r->path, mode & 07777);
 		r->errors->refused = true;
 	}
+	const struct conf_tls *tls = &conf->broker.tls;
 	struct {
 		const char *setting;
 		const char *file;
 	} secrets[] = {
 		{ "broker.password_file", conf->broker.password_file },
-		{ "broker.tls.key_password_file", conf->broker.tls.key_password_file },
+		{ "broker.tls.key_password_file", tls->key_password_file },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
 		if (secrets[i].file)
 			conf_check_secret(r, secrets[i].setting, secrets[i].file);
+	conf_check_file(r, "broker.tls.ca_file", tls->ca_file, false);
+	conf_check_file(r, "broker.tls.cert_file", tls->cert_file, false);
+	conf_check_file(r, "broker.tls.key_file", tls->key_file, true);
 }
 
 /* `file` is NULL where only the text is known, not the file that it came from. */
-static struct conf *parse(const char *path, const char *text, const struct conf_file *file,
-    struct conf_errors *errors, struct conf_errors *warnings)
+static struct conf *parse(const char *path, struct arena *arena, const char *text,
+    const struct conf_file *file, struct conf_errors *errors, struct conf_errors *warnings)
 {
 	size_t errors_before = errors->n;
 	struct reader r = { .path = path,
-		.arena = or_die(arena_create()),
+		.arena = arena ? arena : or_die(arena_create()),
 		.errors = errors,
 		.warnings = warnings };
+	arena_insist(r.arena);
 	r.folder = folder_of(&r, path);
 	struct conf *conf = reader_zalloc(&r, 1, sizeof(*conf));
 	conf->arena = r.arena;
@@ -212,25 +224,26 @@ static struct conf *parse(const char *path, const char *text, const struct conf_
 			check_files(&r, conf, file->mode);
 	}
 	conf_read_done(&r);
-	if (errors->n == errors_before)
+	if (errors->n == errors_before && !errors->shortage)
 		return conf;
-	conf_free(conf);
+	if (!arena)
+		conf_free(conf);
 	return NULL;
 }
 
 struct conf *conf_parse(
     const char *path, const char *text, struct conf_errors *errors, struct conf_errors *warnings)
 {
-	return parse(path, text, NULL, errors, warnings);
+	return parse(path, NULL, text, NULL, errors, warnings);
 }
 
-struct conf *conf_load_text(const char *path, char **text, size_t *len, struct conf_errors *errors,
-    struct conf_errors *warnings)
+struct conf *conf_load_text(const char *path, struct arena *arena, char **text, size_t *len,
+    struct conf_errors *errors, struct conf_errors *warnings)
 {
 	struct conf_file file;
 	if (!conf_open_file(path, &file, errors))
 		return NULL;
-	struct conf *conf = parse(path, file.text, &file, errors, warnings);
+	struct conf *conf = parse(path, arena, file.text, &file, errors, warnings);
 	if (conf && text) {
 		*text = file.text;
 		*len = file.len;
@@ -243,7 +256,7 @@ struct conf *conf_load_text(const char *path, char **text, size_t *len, struct c
 
 struct conf *conf_load(const char *path, struct conf_errors *errors, struct conf_errors *warnings)
 {
-	return conf_load_text(path, NULL, NULL, errors, warnings);
+	return conf_load_text(path, NULL, NULL, NULL, errors, warnings);
 }
 
 void conf_free(struct conf *conf)

@@ -28,7 +28,8 @@ struct conf_tls {
 	char *ca_file;              /* NULL: the system's certificate authorities */
 	char *cert_file, *key_file; /* NULL, or both */
 	char *key_password_file;
-	bool verify; /* default true; false is warned about at every start */
+	bool verify;   /* default true; false is warned about at every start */
+	unsigned line; /* of the group; 0 where there is none */
 };
 
 struct conf_broker {
@@ -150,7 +151,14 @@ struct conf_errors {
 	struct conf_error *list;
 	size_t n;
 	bool refused; /* permissions: exit 77, not 78 */
+	bool
+	    shortage; /* memory, descriptors, processes: exit 71. The list may lack an error then */
 };
+
+/* True where errno says nothing of the file: memory or descriptors are short. */
+bool conf_is_shortage(int why);
+/* The exit code that these errors are worth. */
+int conf_errors_code(const struct conf_errors *errors);
 
 void conf_errors_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt,
     ...) PRINTF_LIKE(4, 5);
@@ -179,10 +187,11 @@ struct conf *conf_load(
 
 /*
  * conf_load that also hands over the text, malloc'ed, so that a worker process can be given exactly
- * what was checked here. It may hold a password. `text` is untouched when NULL is returned.
+ * what was checked here. It may hold a password. `text` is untouched when NULL is returned. All of
+ * the configuration stands in `arena`, which is freed with it; NULL: one is made.
  */
-struct conf *conf_load_text(const char *path, char **text, size_t *len, struct conf_errors *errors,
-    struct conf_errors *warnings) MUST_CHECK;
+struct conf *conf_load_text(const char *path, struct arena *arena, char **text, size_t *len,
+    struct conf_errors *errors, struct conf_errors *warnings) MUST_CHECK;
 
 void conf_free(struct conf *conf);
 

@@ -120,10 +120,10 @@ static void check_urls(struct reader *r, const struct conf_broker *b)
 	}
 }
 
-static void check_tls(struct reader *r, const struct conf_broker *b)
+static void check_tls(struct reader *r, struct conf_broker *b)
 {
-	const struct conf_tls *tls = &b->tls;
-	unsigned line = conf_line(r, "broker.tls");
+	struct conf_tls *tls = &b->tls;
+	unsigned line = tls->line = conf_line(r, "broker.tls");
 	bool any = false;
 	for (size_t i = 0; i < b->n_urls; i++)
 		any |= b->urls[i].tls || !b->urls[i].shown;
@@ -493,7 +493,8 @@ static void warn_of_effects(struct reader *r, const struct conf_queue *q)
 	if (!q->durable && !q->exclusive && q->type != QUEUE_QUORUM && q->declare == DECLARE_ACTIVE)
 		reader_warn(r, line_of(r, q, "durable"),
 		    "queues: \"%s\" is neither durable nor exclusive: its "
-		    "messages are lost when the broker restarts, and RabbitMQ 4.3 and newer refuse "
+		    "messages are lost when the broker restarts, and RabbitMQ 4.3 or newer may "
+		    "refuse "
 		    "such queues",
 		    q->label);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "conf_read.h"
@@ -19,6 +20,11 @@ enum {
 	NAMES_MAX = 16 * 1024, /* room for one entry of the user and group databases */
 	WHY_MAX = PATH_MAX + 256,
 };
+
+bool conf_is_shortage(int why)
+{
+	return why == ENOMEM || why == EMFILE || why == ENFILE;
+}
 
 /*
  * Systems that give each ordinary user a group of the same name make files writable by it: nobody
@@ -44,48 +50,121 @@ static bool is_private_group(gid_t gid, uid_t owner)
 	return true;
 }
 
-static bool is_writable_by_others(const struct stat *st)
+/* Where there is an access list, the group's bits are what it gives anybody at most. */
+static bool has_access_list(const char *path)
+{
+	return getxattr(path, "system.posix_acl_access", NULL, 0) > 0;
+}
+
+static bool is_writable_by_others(const char *path, const struct stat *st)
 {
 	if (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX))
 		return false; /* what lies in it belongs to root or us, so nobody else can replace
 				 it */
 	if (st->st_mode & S_IWOTH)
 		return true;
-	return (st->st_mode & S_IWGRP) && !is_private_group(st->st_gid, st->st_uid);
+	return (st->st_mode & S_IWGRP) &&
+	       (has_access_list(path) || !is_private_group(st->st_gid, st->st_uid));
+}
+
+static bool is_owner_trusted(const char *path, const struct stat *st, char *why, size_t why_size)
+{
+	if (st->st_uid == 0 || st->st_uid == geteuid())
+		return true;
+	(void)snprintf(why, why_size,
+	    "%s (mode %04o) belongs to user %lu, but must belong to root or to user %lu", path,
+	    st->st_mode & 07777, (unsigned long)st->st_uid, (unsigned long)geteuid());
+	return false;
 }
 
 /* One file or folder by itself. */
 static bool is_ours(const char *path, const struct stat *st, char *why, size_t why_size)
 {
-	unsigned mode = st->st_mode & 07777;
-	if (st->st_uid != 0 && st->st_uid != geteuid()) {
-		(void)snprintf(why, why_size,
-		    "%s (mode %04o) belongs to user %lu, but must belong to root or to user %lu",
-		    path, mode, (unsigned long)st->st_uid, (unsigned long)geteuid());
+	if (!is_owner_trusted(path, st, why, why_size))
 		return false;
+	if (!is_writable_by_others(path, st))
+		return true;
+	(void)snprintf(why, why_size, "%s (mode %04o) is writable by others; chmod go-w mends it",
+	    path, st->st_mode & 07777);
+	return false;
+}
+
+static bool walk(char *at, const char *path, int *links, char *why, size_t why_size);
+
+static bool say_errno(const char *path, char *why, size_t why_size)
+{
+	(void)snprintf(why, why_size, "%s: %s", *path ? path : "/", strerror(errno));
+	return false;
+}
+
+/* The link at the end of `at` gives way to what it points to. */
+static bool follow(char *at, int *links, char *why, size_t why_size)
+{
+	enum { LINKS_MAX = 40 };
+	char target[PATH_MAX];
+	ssize_t len = readlink(at, target, sizeof(target) - 1);
+	if (len < 0)
+		return say_errno(at, why, why_size);
+	target[len] = '\0';
+	errno = ELOOP;
+	if (++*links > LINKS_MAX)
+		return say_errno(at, why, why_size);
+	*strrchr(at, '/') = '\0';
+	return walk(at, target, links, why, why_size);
+}
+
+/* One name further. What somebody else could have put in its place is refused. */
+static bool enter(char *at, const char *name, size_t len, int *links, char *why, size_t why_size)
+{
+	struct stat st;
+	if (stat(*at ? at : "/", &st) != 0)
+		return say_errno(at, why, why_size);
+	if (!is_ours(*at ? at : "/", &st, why, why_size))
+		return false;
+	if (len == 1 && *name == '.')
+		return true;
+	size_t end = strlen(at);
+	if (len == 2 && strncmp(name, "..", len) == 0) {
+		if (end)
+			*strrchr(at, '/') = '\0';
+		return true;
 	}
-	if (is_writable_by_others(st)) {
-		(void)snprintf(why, why_size,
-		    "%s (mode %04o) is writable by others; chmod go-w mends it", path, mode);
-		return false;
+	errno = ENAMETOOLONG;
+	if (end + 1 + len >= PATH_MAX)
+		return say_errno(at, why, why_size);
+	(void)snprintf(at + end, PATH_MAX - end, "/%.*s", (int)len, name);
+	if (lstat(at, &st) != 0)
+		return say_errno(at, why, why_size);
+	return !S_ISLNK(st.st_mode) ||
+	       (is_owner_trusted(at, &st, why, why_size) && follow(at, links, why, why_size));
+}
+
+/*
+ * Goes from `at`, "" for the root, along the path, as the kernel does. All folders on the way must
+ * be ours, also those that links lead through. `at` becomes the path without links; PATH_MAX bytes.
+ */
+static bool walk(char *at, const char *path, int *links, char *why, size_t why_size)
+{
+	if (*path == '/')
+		*at = '\0';
+	while (*(path += strspn(path, "/"))) {
+		size_t len = strcspn(path, "/");
+		if (!enter(at, path, len, links, why, why_size))
+			return false;
+		path += len;
 	}
 	return true;
 }
 
-static bool are_folders_ours(char *path, char *why, size_t why_size)
+static bool walk_from_here(char *at, const char *path, char *why, size_t why_size)
 {
-	for (char *slash; (slash = strrchr(path, '/')) != NULL;) {
-		*slash = '\0';
-		const char *folder = *path ? path : "/";
-		struct stat st;
-		if (stat(folder, &st) != 0) {
-			(void)snprintf(why, why_size, "%s: %s", folder, strerror(errno));
-			return false;
-		}
-		if (!is_ours(folder, &st, why, why_size))
-			return false;
-	}
-	return true;
+	char here[PATH_MAX];
+	int links = 0;
+	*at = '\0';
+	if (*path != '/' && !getcwd(here, sizeof(here)))
+		return say_errno(path, why, why_size);
+	return (*path == '/' || walk(at, here, &links, why, why_size)) &&
+	       walk(at, path, &links, why, why_size);
 }
 
 static bool is_same_file(const struct stat *a, const struct stat *b)
@@ -96,28 +175,25 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t why_size)
 {
 	struct stat open_one, named_one;
-	char *resolved = realpath(path, NULL);
-	if (!resolved || fstat(fd, &open_one) != 0 || lstat(resolved, &named_one) != 0) {
-		(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
-		free(resolved);
+	char resolved[PATH_MAX];
+	if (fstat(fd, &open_one) != 0)
+		return say_errno(path, why, why_size);
+	if (!walk_from_here(resolved, path, why, why_size))
 		return false;
-	}
+	if (lstat(resolved, &named_one) != 0)
+		return say_errno(path, why, why_size);
 
-	bool ok = false;
 	if (!is_same_file(&open_one, &named_one))
 		(void)snprintf(why, why_size, "%s was replaced while it was being opened", path);
 	else if (!S_ISREG(open_one.st_mode))
 		(void)snprintf(why, why_size, "%s is not a regular file", path);
-	else if (!is_ours(resolved, &open_one, why, why_size))
-		ok = false;
 	else if (secret && (open_one.st_mode & S_IROTH))
 		(void)snprintf(why, why_size,
 		    "%s (mode %04o) holds a secret and is readable by others", resolved,
 		    open_one.st_mode & 07777);
 	else
-		ok = are_folders_ours(resolved, why, why_size);
-	free(resolved);
-	return ok;
+		return is_ours(resolved, &open_one, why, why_size);
+	return false;
 }
 
 /* All of an open file. NULL with why. */
@@ -126,11 +202,17 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	struct stat st;
 	if (fstat(fd, &st) != 0 || st.st_size > FILE_MAX) {
 		(void)snprintf(why, why_size, "%s is larger than %d MiB", path, FILE_MAX >> 20);
+		errno = EFBIG;
 		return NULL;
 	}
 	size_t room = (size_t)st.st_size;
-	char *text = xcalloc(room + 1, 1);
+	char *text = calloc(room + 1, 1);
 	*len = 0;
+	if (!text) {
+		(void)snprintf(why, why_size, "%s: out of memory", path);
+		errno = ENOMEM;
+		return NULL;
+	}
 	while (*len < room) {
 		ssize_t n = read(fd, text + *len, room - *len);
 		if (n < 0 && errno == EINTR)
@@ -147,28 +229,46 @@ static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_
 	return text;
 }
 
-/* Opened, checked and read; NULL with why, and whether that is a matter of permissions. */
-static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
-    size_t why_size, bool *refused)
+static void close_quietly(int fd)
 {
-	*refused = false;
+	int saved = errno;
+	(void)close(fd);
+	errno = saved;
+}
+
+/* -1 with why and errno, and whether that is a matter of permissions. */
+static int open_checked(const char *path, bool secret, char *why, size_t why_size, bool *refused)
+{
 	/* O_NONBLOCK: a FIFO in the file's place must not hold us up before it is refused. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
-		(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
+		(void)say_errno(path, why, why_size);
 		*refused = errno == EACCES || errno == EPERM;
-		return NULL;
+		return -1;
 	}
-	struct stat st = { 0 };
-	char *text = NULL;
-	if (!conf_check_path(path, fd, secret, why, why_size) || fstat(fd, &st) != 0)
-		*refused = true;
-	else
-		text = slurp(path, fd, &file->len, why, why_size);
-	(void)close(fd);
-	file->mode = st.st_mode & 07777;
-	file->text = text;
-	return text;
+	errno = 0;
+	if (conf_check_path(path, fd, secret, why, why_size)) {
+		*refused = false;
+		return fd;
+	}
+	*refused = !conf_is_shortage(errno);
+	close_quietly(fd);
+	return -1;
+}
+
+/* Opened, checked and read. NULL with why and errno, and whether that is a matter of permissions.
+ */
+static char *read_checked(const char *path, bool secret, struct conf_file *file, char *why,
+    size_t why_size, bool *refused)
+{
+	struct stat st;
+	int fd = open_checked(path, secret, why, why_size, refused);
+	if (fd < 0)
+		return NULL;
+	file->text = fstat(fd, &st) == 0 ? slurp(path, fd, &file->len, why, why_size) : NULL;
+	file->mode = file->text ? st.st_mode & 07777 : 0;
+	close_quietly(fd);
+	return file->text;
 }
 
 bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors *errors)
@@ -176,10 +276,12 @@ bool conf_open_file(const char *path, struct conf_file *file, struct conf_errors
 	char why[WHY_MAX];
 	bool refused;
 	if (!read_checked(path, false, file, why, sizeof(why), &refused)) {
+		int why_not = errno;
 		size_t len = strlen(path); /* which stands before each error anyway */
 		bool twice = strncmp(why, path, len) == 0 && why[len] == ':';
 		conf_errors_add(errors, path, 0, "%s", twice ? why + len + 2 : why);
 		errors->refused |= refused;
+		errors->shortage |= conf_is_shortage(why_not);
 		return false;
 	}
 	const char *nul = memchr(file->text, '\0', file->len);
@@ -217,8 +319,8 @@ static char *read_secret(const char *path, char *why, size_t why_size, bool *ref
 	else if (line_len == 0)
 		(void)snprintf(
 		    why, why_size, "%s: the first line is empty, but should be the password", path);
-	else
-		password = memcpy(xcalloc(line_len + 1, 1), text, line_len);
+	else if (!(password = strndup(text, line_len)))
+		(void)snprintf(why, why_size, "%s: out of memory", path);
 	explicit_bzero(text, file.len);
 	free(text);
 	return password;
@@ -242,4 +344,19 @@ void conf_check_secret(struct reader *r, const char *setting, const char *path)
 	}
 	explicit_bzero(password, strlen(password));
 	free(password);
+}
+
+void conf_check_file(struct reader *r, const char *setting, const char *path, bool secret)
+{
+	char why[WHY_MAX];
+	bool refused;
+	if (!path)
+		return;
+	int fd = open_checked(path, secret, why, sizeof(why), &refused);
+	if (fd >= 0) {
+		(void)close(fd);
+		return;
+	}
+	reader_wrong(r, conf_line(r, "%s", setting), "%s: %s", setting, why);
+	r->errors->refused |= refused;
 }

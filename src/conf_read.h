@@ -60,4 +60,7 @@ bool conf_open_file(
 /* Complains at the line of `setting` when the password in `path` cannot be read or by too many. */
 void conf_check_secret(struct reader *r, const char *setting, const char *path);
 
+/* The same of a file that somebody else reads; NULL is fine. `secret`: it holds a key. */
+void conf_check_file(struct reader *r, const char *setting, const char *path, bool secret);
+
 #endif

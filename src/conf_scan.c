@@ -113,13 +113,21 @@ static const char *float_end(const char *at)
 	return has_point ? exponent : NULL;
 }
 
+/* Versions of libconfig disagree: a number that is too large is wrapped by 1.5, widened by 1.7 and
+ * refused by 1.8, which reads 0xffffffffL as -1. */
 static void check_integer(struct scan *s, const char *text, bool hex, bool is_long)
 {
 	errno = 0;
 	long long value = strtoll(text, NULL, hex ? 16 : 10);
-	if (errno != 0)
+	bool is_int = value >= INT_MIN && value <= INT_MAX;
+	if (errno != 0) {
 		reader_wrong(s->reader, s->line, "%s does not fit into 64 bits", text);
-	else if (!is_long && (value < INT_MIN || value > INT_MAX))
+		s->sound = false;
+	} else if (!is_int && hex)
+		reader_wrong(s->reader, s->line,
+		    "%s does not fit into 31 bits, as a hexadecimal number must: write %lldL", text,
+		    value);
+	else if (!is_int && !is_long)
 		reader_wrong(
 		    s->reader, s->line, "%s does not fit into 32 bits: write %sL", text, text);
 

@@ -310,7 +310,7 @@ static void complain(
 	    broker_fault_word(error->fault), error->text);
 	if (!log_complain(&conn->complaint, &silent))
 		return;
-	log_event(LOG_WARN, error->code == 403 ? "conn.refused" : "conn.retry",
+	log_event(LOG_WARN, error->fault == FAULT_AUTH ? "conn.refused" : "conn.retry",
 	    L_STR("conn", conn->name), L_STR("broker", url->shown),
 	    L_STR("reason", broker_fault_word(error->fault)), log_code(error->code),
 	    L_STR("text", error->text), L_NS("next_try", wait_ns), L_INT("silent", silent));
@@ -461,6 +461,9 @@ static void *keeper_main(void *arg)
 struct conn *conn_create(
     const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner)
 {
+	int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (wake_fd < 0)
+		return NULL;
 	struct conn *conn = xcalloc(1, sizeof(*conn));
 	char host[64] = "";
 	(void)gethostname(host, sizeof(host) - 1);
@@ -468,8 +471,7 @@ struct conn *conn_create(
 	conn->ops = ops;
 	conn->owner = owner;
 	conn->fd = -1;
-	conn->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(conn->wake_fd >= 0);
+	conn->wake_fd = wake_fd;
 	(void)snprintf(conn->name, sizeof(conn->name), "%s", name);
 	(void)snprintf(conn->client_name, sizeof(conn->client_name), "%.64s@%.63s %s",
 	    conf->broker.connection_name ? conf->broker.connection_name : "warrend", host, name);

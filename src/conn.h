@@ -48,9 +48,9 @@ void conn_waiter_init(struct conn_waiter *waiter);
 void conn_waiter_fini(struct conn_waiter *waiter);
 
 /* `name` is what logs and the broker call it ("work", "publish"); ops and owner stay the caller's.
- */
+ * NULL with errno when there is no descriptor for it. */
 struct conn *conn_create(
-    const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner);
+    const struct conf *conf, const char *name, const struct conn_ops *ops, void *owner) MUST_CHECK;
 
 /* Starts the keeper, which connects. False with errno when the thread cannot be made. */
 bool conn_start(struct conn *conn) MUST_CHECK;

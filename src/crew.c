@@ -100,13 +100,18 @@ static uint32_t rows_needed(const struct conf *conf)
 struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 {
 	const struct conf *conf = snapshot->conf;
-	struct generation *g = xcalloc(1, sizeof(*g));
+	struct generation *g = calloc(1, sizeof(*g));
 
+	if (!g)
+		return NULL;
 	g->n_workers = (unsigned)conf->workers.processes;
 	g->has_quarantine = topology_needs_quarantine(conf);
 	g->n_places = (g->n_workers + g->has_quarantine) * CREW_PLACES;
-	g->score = score_create(g->n_places, rows_needed(conf), &g->score_fd);
+	g->workers = calloc(g->n_places, sizeof(*g->workers));
+	if (g->workers)
+		g->score = score_create(g->n_places, rows_needed(conf), &g->score_fd);
 	if (!g->score) {
+		free(g->workers);
 		free(g);
 		return NULL;
 	}
@@ -115,7 +120,6 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	*snapshot = (struct snapshot){ .fd = -1 };
 	g->deadline_ns = clock_mono_ns() + conf->workers.start_limit_ns;
 	score_publish_suspects(g->score, &crew->suspects);
-	g->workers = xcalloc(g->n_places, sizeof(*g->workers));
 	for (unsigned i = 0; i < g->n_places; i++) {
 		struct worker *w = &g->workers[i];
 

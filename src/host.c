@@ -177,8 +177,28 @@ static void read_delivery(struct warren_job *job)
 	};
 }
 
+/* What is always there is there to the end, and longer. */
+static const struct warren_value *field_of_ended(enum warren_field field)
+{
+	static const struct warren_value fields[] = {
+#define ENDED(field, value_kind, value_name)                                                       \
+	[WARREN_##field] = { .kind = (value_kind), .name = (value_name), .text = "" }
+		ENDED(JOB_ID, WARREN_STRING, "job_id"),
+		ENDED(TASK, WARREN_STRING, "task"),
+		ENDED(QUEUE, WARREN_STRING, "queue"),
+		ENDED(EXCHANGE, WARREN_STRING, "exchange"),
+		ENDED(ROUTING_KEY, WARREN_STRING, "routing_key"),
+#undef ENDED
+		[WARREN_ATTEMPT] = { .kind = WARREN_INT, .name = "attempt" },
+		[WARREN_REDELIVERED] = { .kind = WARREN_BOOL, .name = "redelivered" },
+	};
+	return (unsigned)field < ARRAY_LEN(fields) ? &fields[field] : NULL;
+}
+
 static const struct warren_value *api_field(struct warren_job *job, enum warren_field field)
 {
+	if (atomic_load(&job->ended))
+		return field_of_ended(field);
 	if (!job->has_fields) {
 		read_delivery(job);
 		read_properties(job);
@@ -249,6 +269,9 @@ static struct warren_value *view_table(struct warren_job *job, const struct tabl
 static const struct warren_value *api_headers(struct warren_job *job, size_t *n)
 {
 	const struct table *headers = &job->msg.props.headers;
+	*n = 0;
+	if (atomic_load(&job->ended))
+		return NULL;
 	if (!job->headers)
 		job->headers = view_table(job, headers);
 	*n = job->headers ? headers->n : 0;

@@ -8,6 +8,14 @@
 
 enum { ENDS_LEN = 4096 }; /* of a body, at its beginning and at its end */
 
+static EVP_MD *sha256; /* never freed: threads that are stuck may outlive everything */
+
+void identity_init(void)
+{
+	if (!sha256)
+		sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
 struct hasher {
 	EVP_MD_CTX *context;
 	bool good;
@@ -113,7 +121,8 @@ void identity_of(const struct warren_job *job, uint8_t identity[IDENTITY_LEN])
 	struct hasher h = { .context = EVP_MD_CTX_new() };
 
 	memset(identity, 0, IDENTITY_LEN);
-	h.good = h.context && EVP_DigestInit_ex(h.context, EVP_sha256(), NULL) == 1;
+	h.good =
+	    h.context && EVP_DigestInit_ex(h.context, sha256 ? sha256 : EVP_sha256(), NULL) == 1;
 	put_bytes(&h, job->first_exchange);
 	put_bytes(&h, job->first_routing_key);
 	put_body(&h, job->msg.body);

@@ -8,6 +8,9 @@
 #include "job.h"
 #include "suspect.h"
 
+/* Once, before any thread: makes hashing cheap, and has OpenSSL set itself up. */
+void identity_init(void);
+
 /*
  * The first half of SHA-256 over: first exchange and routing key; length, first and last 4 KiB of
  * the body; the properties but those that a copy of warren's changes (delivery_mode, expiration,

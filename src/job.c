@@ -2,16 +2,18 @@
 #include "job.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "ladder.h"
+#include "suspect.h"
 
 enum {
 	ATTEMPT_MAX =
 	    1000000, /* more than any configuration can ask for: such a number is forged */
 	SHORTSTR_MAX = 255,
-	CRASHES_MAX = 1000, /* above every limit that can be configured */
 };
 
 /* About 290 years: keeps sums of times far from overflow. */
@@ -35,6 +37,19 @@ struct warren_job *job_create(const struct warren_api *api, const struct conf_qu
 	job->follow_ups_tail = &job->follow_ups;
 	atomic_init(&job->progress, -1);
 	return job;
+}
+
+void job_end(struct warren_job *job)
+{
+	struct arena *arena = job->arena;
+	atomic_store(&job->gone, true);
+	atomic_store(&job->ended, true);
+	job->arena = NULL;
+	job->row = NULL;
+	job->task_name = (struct bytes){ NULL, 0 };
+	msg_free_body(&job->msg);
+	job->msg = (struct msg){ 0 };
+	arena_destroy(arena);
 }
 
 void job_destroy(struct warren_job *job)
@@ -65,6 +80,7 @@ struct warren_job *job_stand_in(const struct warren_job *job)
 	twin->first_routing_key = job->first_routing_key;
 	memcpy(twin->identity, job->identity, sizeof(twin->identity));
 	twin->crashes = job->crashes;
+	twin->leases = job->leases;
 	twin->signal = job->signal;
 	twin->suspected = job->suspected;
 	twin->ran = job->ran;
@@ -143,6 +159,19 @@ void job_read_headers(struct warren_job *job, bool trusted, int64_t now_wall_ms)
 		job->first_at_ms = ms;
 	if (table_get_int(headers, "x-warren-expires-at", &ms) && ms > 0)
 		job->expires_at_ms = ms;
+}
+
+bool job_came_back(const struct warren_job *job)
+{
+	const struct value *deaths = table_get(&job->msg.props.headers, "x-death");
+	struct bytes queue;
+	char name[256];
+	if (!deaths || deaths->kind != VALUE_ARRAY || deaths->array.n == 0 ||
+	    deaths->array.items[0].kind != VALUE_TABLE ||
+	    !table_get_bytes(&deaths->array.items[0].table, "queue", &queue))
+		return false;
+	(void)snprintf(name, sizeof(name), "%s" LADDER_RETURN_SUFFIX, job->queue->name);
+	return bytes_is(queue, name);
 }
 
 struct bytes job_task_name(const struct warren_job *job)

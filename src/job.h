@@ -59,6 +59,7 @@ struct warren_job {
 	uint8_t identity[IDENTITY_LEN];
 	atomic_bool identified; /* the identity is there, also for other threads */
 	int crashes;            /* how often it brought its worker down */
+	int leases;             /* how often the broker took it back from a run, or it was killed */
 	const char *signal;     /* of the last time; NULL: none known */
 	bool suspected;         /* the supervisor knows it, and is to be told when it is settled */
 	bool ran;               /* its task was called */
@@ -80,6 +81,7 @@ struct warren_job {
 	size_t held; /* bytes of reply and follow-ups */
 	atomic_bool
 	    gone; /* set when the job is given up: from then on every host call on it fails */
+	atomic_bool ended;     /* job_end() */
 	_Atomic pid_t child;   /* process group of a child that the job runs, 0 none */
 	atomic_int progress;   /* 0..100, -1 unknown */
 	struct score_row *row; /* NULL outside a worker */
@@ -93,8 +95,19 @@ struct warren_job {
 /* A job with an empty message; NULL when memory is short. */
 struct warren_job *job_create(const struct warren_api *api, const struct conf_queue *queue);
 
+/* It is over: what it holds is freed, and every host call on it fails in good order, as long as the
+ * job itself is kept. For a plugin's thread that calls when run() has long returned. */
+void job_end(struct warren_job *job);
+
 /* NULL is accepted. Frees the message too. */
 void job_destroy(struct warren_job *job);
+
+/*
+ * The x-warren headers of a message are believed only when it came back through the queue's own
+ * return queue, which the broker notes in x-death; whoever can write that can publish into our
+ * queues anyway, and gains no more than attempts that count as used.
+ */
+bool job_came_back(const struct warren_job *job);
 
 /*
  * What stands in for a job that was given up while its task still runs: the same delivery, with

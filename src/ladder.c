@@ -28,13 +28,15 @@ int64_t ladder_rung_ttl_ms(int rung)
 	return (INT64_C(1) << rung) * 1000;
 }
 
-void ladder_address(struct bytes queue, char address[LADDER_ADDRESS_LEN + 1])
+bool ladder_address(struct bytes queue, char address[LADDER_ADDRESS_LEN + 1])
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned len = 0;
-	CHECK(EVP_Digest(queue.data, queue.len, digest, &len, EVP_sha256(), NULL) == 1);
+	if (EVP_Digest(queue.data, queue.len, digest, &len, EVP_sha256(), NULL) != 1)
+		return false;
 	CHECK(len >= LADDER_ADDRESS_LEN / 2);
 	text_hex(digest, LADDER_ADDRESS_LEN / 2, address);
+	return true;
 }
 
 int ladder_rung(uint32_t seconds)

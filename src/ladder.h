@@ -25,8 +25,8 @@ void ladder_rung_name(int rung, char name[LADDER_NAME_SIZE]);
 /* The rung's x-message-ttl. */
 int64_t ladder_rung_ttl_ms(int rung);
 
-/* Fixed-length hex of the destination queue's name. */
-void ladder_address(struct bytes queue, char address[LADDER_ADDRESS_LEN + 1]);
+/* Fixed-length hex of the destination queue's name; false when memory is short. */
+bool ladder_address(struct bytes queue, char address[LADDER_ADDRESS_LEN + 1]) MUST_CHECK;
 
 /*
  * The delay that will really be waited, in whole seconds: shorter ones round up to the next second,

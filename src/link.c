@@ -19,6 +19,8 @@ enum {
 	FIRST_LANE = 2,
 	UNREAD_JOBS = 100, /* of ack = "none" queues: above this the socket is left unread */
 	UNREAD_BYTES = 16 * 1024 * 1024,
+	LEASES = 32,    /* lost ones that are remembered */
+	ENDED_JOBS = 8, /* of each thread; a late call on one of them is answered, not a crash */
 };
 
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
@@ -78,8 +80,10 @@ struct lane {
 	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
 	struct conn_waiter waiter;
-	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
-	struct warren_job *running;  /* out, with the thread */
+	struct inbox own, *inbox;   /* `inbox` is the source's where nothing is acked */
+	struct warren_job *running; /* out, with the thread */
+	struct warren_job *ended[ENDED_JOBS];
+	unsigned n_ended;            /* in all */
 	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
@@ -116,8 +120,13 @@ struct link {
 	uint64_t epochs; /* the last one given out */
 	bool draining, was_consuming;
 	enum warren_stop stop; /* raised on every job that is taken from now on */
-	struct log_complaint unread;
+	struct log_complaint unread, short_of_memory;
 	char refused[BROKER_TEXT_MAX + 256];
+	struct lost_lease {
+		uint8_t identity[IDENTITY_LEN];
+		int count;
+	} leases[LEASES];
+	unsigned next_lease;
 	size_t unread_jobs, unread_bytes;
 	int64_t delivered_at_ns; /* the last delivery was read */
 };
@@ -293,12 +302,31 @@ static void lane_lost(struct link *link, struct lane *lane)
  * The broker takes a message back from a job that still runs: somebody else gets it now, and it may
  * go on like that for ever, so the supervisor counts it.
  */
+static struct lost_lease *find_lease(struct link *link, const uint8_t *identity)
+{
+	for (unsigned i = 0; i < LEASES; i++)
+		if (link->leases[i].count &&
+		    memcmp(link->leases[i].identity, identity, IDENTITY_LEN) == 0)
+			return &link->leases[i];
+	return NULL;
+}
+
+static void remember_lease(struct link *link, const struct warren_job *job)
+{
+	struct lost_lease *lease = find_lease(link, job->identity);
+	if (!lease)
+		lease = &link->leases[link->next_lease++ % LEASES];
+	memcpy(lease->identity, job->identity, IDENTITY_LEN);
+	lease->count = job->leases + 1;
+}
+
 static void lease_lost(struct link *link, const struct lane *lane)
 {
 	char identity[2 * IDENTITY_LEN + 1];
 	const struct warren_job *job = lane->running;
 	if (!job || link->setup.no_ack || !atomic_load(&job->identified))
 		return;
+	remember_lease(link, job);
 	identity_show(job->identity, identity);
 	(void)ipc_send(link->setup.supervisor, IPC_LEASE_LOST, 0, identity);
 }
@@ -389,6 +417,13 @@ static void begin(
     struct link *link, enum errand errand, struct source *source, struct script *script)
 {
 	struct control *c = &link->control;
+	if (!script) { /* the next tick tries again */
+		uint64_t silent;
+		if (log_complain(&link->short_of_memory, &silent))
+			log_event(LOG_ERROR, "memory.short", L_STR("for", "topology"),
+			    L_INT("silent", silent));
+		return;
+	}
 	c->errand = errand;
 	c->source = source;
 	c->script = script;
@@ -763,7 +798,8 @@ static void on_up(void *owner)
 }
 
 /* The connection goes down while a message's headers are in the way: the second time the message is
- * rejected, given that the notice about it is safe. */
+ * rejected, given that the notice about it is safe. What comes for the first time is another one:
+ * the wire may have spoilt it. */
 static void on_dying(void *owner, struct broker *broker)
 {
 	struct link *link = owner;
@@ -772,7 +808,7 @@ static void on_dying(void *owner, struct broker *broker)
 	if (why->fault != FAULT_UNREADABLE || why->channel < FIRST_LANE || number >= link->n_lanes)
 		return;
 	struct source *source = link->lanes[number].source;
-	if (!source->notice_sent) {
+	if (!source->notice_sent || !why->redelivered) {
 		source->wants_notice = true;
 		return;
 	}
@@ -963,7 +999,10 @@ struct link *link_create(const struct link_setup *setup)
 			init_lane(link, source, number++);
 	}
 	link->conn = conn_create(setup->conf, setup->no_ack ? "work unacked" : "work", &ops, link);
-	return link;
+	if (link->conn)
+		return link;
+	link_destroy(link);
+	return NULL;
 }
 
 bool link_start(struct link *link)
@@ -978,6 +1017,8 @@ void link_destroy(struct link *link)
 	conn_destroy(link->conn);
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		(void)drop_waiting(link, link->lanes[i].inbox);
+		for (unsigned k = 0; k < ENDED_JOBS; k++)
+			job_destroy(link->lanes[i].ended[k]);
 		conn_waiter_fini(&link->lanes[i].waiter);
 	}
 	script_free(link->control.script);
@@ -1028,6 +1069,15 @@ static bool send_settlement(
 			      : broker_nack(broker, job->origin.channel, job->origin.tag));
 }
 
+/* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
+static void keep_ended(struct lane *lane, struct warren_job *job)
+{
+	struct warren_job **place = &lane->ended[lane->n_ended++ % ENDED_JOBS];
+	job_end(job);
+	job_destroy(*place);
+	*place = job;
+}
+
 bool link_settle(
     struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
 {
@@ -1041,7 +1091,7 @@ bool link_settle(
 	if (lane->state == LANE_DOWN && conn_broker(link->conn))
 		next_errand(link);
 	conn_unlock(link->conn);
-	job_destroy(job);
+	keep_ended(lane, job);
 	return ok;
 }
 
@@ -1059,6 +1109,24 @@ void link_give_up(struct link *link, unsigned thread, struct warren_job *twin)
 	/* The cancel goes out before the ack does, so no delivery comes between. */
 	if (lane->state == LANE_CONSUMING && conn_broker(link->conn))
 		cancel_lane(link, lane);
+	conn_unlock(link->conn);
+}
+
+int link_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
+{
+	conn_lock(link->conn);
+	const struct lost_lease *lease = find_lease(link, identity);
+	int count = lease ? lease->count : 0;
+	conn_unlock(link->conn);
+	return count;
+}
+
+void link_forget_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
+{
+	conn_lock(link->conn);
+	struct lost_lease *lease = find_lease(link, identity);
+	if (lease)
+		lease->count = 0;
 	conn_unlock(link->conn);
 }
 
@@ -1128,7 +1196,8 @@ int link_raise_ladder(struct link *link, int rung, int64_t deadline_ns)
 	/* Nobody announces that the ladder is done: the wait is short enough for a rarity. */
 	while (c->ladder_top < rung && !c->ladder_done && clock_mono_ns() < deadline_ns)
 		(void)conn_wait(link->conn, &waiter, clock_mono_ns() + 10 * NS_PER_MS);
-	int top = c->ladder_top;
+	/* Still being built: what there is so far is not what it will reach. */
+	int top = c->ladder_top >= rung || c->ladder_done ? c->ladder_top : -1;
 	conn_unlock(link->conn);
 	conn_waiter_fini(&waiter);
 	return top;

@@ -27,7 +27,8 @@ struct link_setup {
 /* How many threads such a link has: one for each of its queues' `threads`. */
 unsigned link_count_threads(const struct link_setup *setup);
 
-struct link *link_create(const struct link_setup *setup);
+/* NULL with errno when there is no descriptor for it. */
+struct link *link_create(const struct link_setup *setup) MUST_CHECK;
 bool link_start(struct link *link) MUST_CHECK;
 /* After link_drain, when no thread is inside. NULL is accepted. */
 void link_destroy(struct link *link);
@@ -59,6 +60,14 @@ bool link_settle(
  * and link_settle is called with that. The thread's channel gets no further delivery.
  */
 void link_give_up(struct link *link, unsigned thread, struct warren_job *twin);
+
+/*
+ * How often this link has seen the broker take that message back from a running job, as far as the
+ * supervisor may not know it yet: it comes back at once, and would be run once too often. And: it
+ * was settled, or stands on the message now.
+ */
+int link_leases(struct link *link, const uint8_t identity[IDENTITY_LEN]);
+void link_forget_leases(struct link *link, const uint8_t identity[IDENTITY_LEN]);
 
 /* Takes no more: consumers are cancelled, waiting deliveries are given back, link_take returns
  * NULL. */

@@ -144,8 +144,8 @@ static bool read_value(struct arena *arena, enum warren_option_type type, enum o
 		return type == WARREN_OPT_INT || type == WARREN_OPT_FLOAT ||
 		       (type == WARREN_OPT_SIZE && given->integer >= 0);
 	case VALUE_DOUBLE:
-		out->real = given->real;
-		return type == WARREN_OPT_FLOAT;
+		out->real = given->real; /* libconfig reads 1e999 as infinity */
+		return type == WARREN_OPT_FLOAT && isfinite(given->real);
 	case VALUE_ARRAY:
 		return type == WARREN_OPT_LIST && read_array(arena, given, out);
 	default:

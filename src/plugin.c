@@ -50,16 +50,12 @@ struct opening {
 /* Memory at start-up: a shortage ends the process, as in xcalloc. */
 static void *grab(struct plugins *plugins, size_t n, size_t size)
 {
-	void *memory = arena_zalloc(plugins->arena, n ? n : 1, size);
-	CHECK(memory);
-	return memory;
+	return or_die(arena_zalloc(plugins->arena, n ? n : 1, size));
 }
 
 static const char *grab_text(struct plugins *plugins, const char *text)
 {
-	const char *copy = arena_dup(plugins->arena, text, strlen(text));
-	CHECK(copy);
-	return copy;
+	return or_die(arena_dup(plugins->arena, text, strlen(text)));
 }
 
 /* Complains about a plugin, at the line that loads it or at `line`; false, so that it can be
@@ -77,6 +73,14 @@ static bool complain(const struct opening *o, unsigned line, const char *fmt, ..
 	return false;
 }
 
+/* The system's own word: a shortage says nothing of the plugin. */
+static bool complain_of(const struct opening *o, int why)
+{
+	o->errors->shortage |= conf_is_shortage(why);
+	o->errors->refused |= why == EACCES;
+	return complain(o, 0, "%s", strerror(why));
+}
+
 /* Appends a name to a list of names for a message; names that do not fit are left out. */
 static void list_name(char *list, size_t size, const char *name)
 {
@@ -86,11 +90,16 @@ static void list_name(char *list, size_t size, const char *name)
 
 /* ---- The file ---- */
 
-static bool check_owner(const struct opening *o, const char *path, int fd)
+/* By the name that the configuration gives: links on the way count, too. */
+static bool check_owner(const struct opening *o, int fd)
 {
 	char why[WHY_MAX];
-	if (o->trust != PLUGINS_OF_CONF || conf_check_path(path, fd, false, why, sizeof(why)))
+	errno = 0;
+	if (o->trust != PLUGINS_OF_CONF ||
+	    conf_check_path(o->wanted->file, fd, false, why, sizeof(why)))
 		return true;
+	if (conf_is_shortage(errno))
+		return complain_of(o, errno);
 	o->errors->refused = true;
 	return complain(o, 0, "%s", why);
 }
@@ -98,7 +107,10 @@ static bool check_owner(const struct opening *o, const char *path, int fd)
 static bool check_symbol(struct opening *o, int fd)
 {
 	char why[WHY_MAX];
+	errno = 0;
 	o->exported = elfsym_data_size(fd, "warren_plugin", why, sizeof(why));
+	if (o->exported == 0 && conf_is_shortage(errno))
+		return complain_of(o, errno);
 	return o->exported > 0 || complain(o, 0, "%s", why);
 }
 
@@ -107,8 +119,8 @@ static bool check_file(struct opening *o, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return complain(o, 0, "%s", strerror(errno));
-	bool good = check_owner(o, path, fd) && check_symbol(o, fd);
+		return complain_of(o, errno);
+	bool good = check_owner(o, fd) && check_symbol(o, fd);
 	close(fd);
 	return good;
 }
@@ -117,7 +129,7 @@ static const struct warren_plugin *open_file(struct opening *o)
 {
 	char path[PATH_MAX];
 	if (!realpath(o->wanted->file, path)) {
-		complain(o, 0, "%s", strerror(errno));
+		complain_of(o, errno);
 		return NULL;
 	}
 	if (!check_file(o, path))
@@ -126,6 +138,7 @@ static const struct warren_plugin *open_file(struct opening *o)
 	const struct warren_plugin *found = library ? dlsym(library, "warren_plugin") : NULL;
 	if (!found) {
 		const char *why = dlerror();
+		o->errors->shortage |= why && strstr(why, strerror(ENOMEM));
 		complain(o, 0, "%s; `ldd` shows what it needs", why ? why : "it cannot be opened");
 	}
 	return found;
@@ -270,9 +283,8 @@ static bool read_descriptor(struct opening *o, const struct warren_plugin *found
 		plugin->descriptor.version = "0";
 	if (!plugin->descriptor.summary)
 		plugin->descriptor.summary = "";
-	plugin->label = arena_printf(
-	    o->plugins->arena, "%s/%s", plugin->descriptor.name, plugin->descriptor.version);
-	CHECK(plugin->label);
+	plugin->label = or_die(arena_printf(
+	    o->plugins->arena, "%s/%s", plugin->descriptor.name, plugin->descriptor.version));
 	return read_tasks(o);
 }
 
@@ -366,8 +378,8 @@ struct plugins *plugins_open(
 {
 	struct plugins *plugins = xcalloc(1, sizeof(*plugins));
 	bool good = true;
-	plugins->arena = arena_create();
-	CHECK(plugins->arena);
+	plugins->arena = or_die(arena_create());
+	arena_insist(plugins->arena);
 	plugins->list = grab(plugins, conf->n_plugins, sizeof(*plugins->list));
 	for (size_t i = 0; i < conf->n_plugins; i++) {
 		struct plugin *plugin = &plugins->list[i];

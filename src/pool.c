@@ -16,7 +16,6 @@
 #include "host.h"
 #include "identity.h"
 #include "ipc.h"
-#include "ladder.h"
 #include "overseer.h"
 #include "settle.h"
 #include "topology.h"
@@ -35,6 +34,7 @@ struct pool_thread {
 	struct score_row *row;
 	struct plugin_thread *plugins;
 	struct settler settler;
+	unsigned looked; /* guard_after()'s */
 	struct grip *grip;
 	/* A job that was given up, and what settles it in the thread's place. */
 	struct warren_job *lost, *twin;
@@ -69,24 +69,6 @@ static void tell_news(struct pool *pool)
 }
 
 /* ---- before the task ---- */
-
-/*
- * The x-warren headers of a message are believed only when it came back through the queue's own
- * return queue, which the broker notes in x-death; whoever can write that can publish into our
- * queues anyway, and gains no more than attempts that count as used.
- */
-static bool came_back(const struct warren_job *job)
-{
-	const struct value *deaths = table_get(&job->msg.props.headers, "x-death");
-	struct bytes queue;
-	char name[256];
-	if (!deaths || deaths->kind != VALUE_ARRAY || deaths->array.n == 0 ||
-	    deaths->array.items[0].kind != VALUE_TABLE ||
-	    !table_get_bytes(&deaths->array.items[0].table, "queue", &queue))
-		return false;
-	(void)snprintf(name, sizeof(name), "%s" LADDER_RETURN_SUFFIX, job->queue->name);
-	return bytes_is(queue, name);
-}
 
 PRINTF_LIKE(3, 4)
 static enum outcome not_run(struct warren_job *job, enum outcome outcome, const char *fmt, ...)
@@ -152,6 +134,12 @@ static struct suspect recall(struct pool_thread *t, struct warren_job *job, bool
 	job->suspected = score_find_suspect(t->pool->setup.score, job->identity, &known);
 	if (!job->suspected)
 		known = (struct suspect){ 0 };
+	/* What the supervisor may not have heard yet. */
+	int leases = job->msg.redelivered ? link_leases(t->link, job->identity) : 0;
+	if (leases > known.leases)
+		known.leases = leases;
+	job->suspected |= leases > 0;
+	job->leases = known.leases;
 	job->crashes = trusted ? job_carried_crashes(job) : 0;
 	job->signal = suspect_signal_name(known.signal);
 	return known;
@@ -224,6 +212,7 @@ static void report_suspect(const struct pool_thread *t, const uint8_t *identity,
 		(void)ipc_send(supervisor, IPC_ASIDE, 1, NULL);
 	if (!suspected || !word)
 		return;
+	link_forget_leases(t->link, identity);
 	identity_show(identity, text);
 	(void)ipc_send(supervisor, word, 0, text);
 }
@@ -272,7 +261,7 @@ static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *j
 		return OUTCOME_DEAD;
 	}
 	log_event(LOG_ERROR, "plugin.breach", L_STR("plugin", job->task->plugin->label),
-	    L_STR("task", job->task->name), L_INT("returned", verdict));
+	    L_STR("task", job->task->name), L_INT("returned", (int)verdict));
 	return not_run(job, OUTCOME_BREACH, "task %s returned %d, which is no verdict",
 	    job->task->name, (int)verdict);
 }
@@ -344,6 +333,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	leave(t->pool, task);
 	if (!ours)
 		return false;
+	guard_after(t->pool->setup.guard, &t->looked, job);
 	job->ended_ns = clock_mono_ns();
 	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
 		log_timeout(t, "soft", LOG_WARN);
@@ -354,7 +344,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 
 static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
 {
-	bool trusted = t->pool->setup.quarantine || came_back(job);
+	bool trusted = t->pool->setup.quarantine || job_came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
 	/* What runs here ran before, in a process that died; the broker does not know that of a
@@ -550,6 +540,7 @@ static void on_thread_exit(void *arg)
 		leave(t->pool, job->task);
 		give_up(t, job, OUTCOME_BREACH, "its task ended the worker thread");
 	}
+	plugins_thread_close(t->plugins);
 	end_thread(t);
 }
 
@@ -678,6 +669,9 @@ static void init_thread(struct pool *pool, unsigned number)
 
 struct pool *pool_create(const struct pool_setup *setup)
 {
+	int news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (news_fd < 0)
+		return NULL;
 	struct pool *pool = xcalloc(1, sizeof(*pool));
 	pool->setup = *setup;
 	pool->n = setup->n_acked + setup->n_unacked;
@@ -685,8 +679,7 @@ struct pool *pool_create(const struct pool_setup *setup)
 	pool->grips = xcalloc(pool->n, sizeof(*pool->grips));
 	pool->overseer = overseer_create(pool->grips, pool->n, &overseer_ops, pool);
 	turn_init(&pool->alone);
-	pool->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	CHECK(pool->news_fd >= 0);
+	pool->news_fd = news_fd;
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)

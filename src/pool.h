@@ -3,6 +3,7 @@
 #ifndef WARREN_POOL_H
 #define WARREN_POOL_H
 
+#include "guard.h"
 #include "link.h"
 #include "plugin.h"
 #include "publisher.h"
@@ -13,6 +14,7 @@ struct pool;
 struct pool_setup {
 	const struct conf *conf;
 	const struct plugins *plugins;
+	struct guard *guard;          /* started when plugins and threads are open */
 	struct publisher *publisher;  /* with one lane for each thread */
 	struct link *acked, *unacked; /* either may be NULL */
 	unsigned n_acked, n_unacked;  /* their threads; rows and lanes are numbered acked first */
@@ -22,7 +24,8 @@ struct pool_setup {
 	int supervisor;  /* is told what becomes of suspects (ipc.h) */
 };
 
-struct pool *pool_create(const struct pool_setup *setup);
+/* NULL with errno when there is no descriptor for it. */
+struct pool *pool_create(const struct pool_setup *setup) MUST_CHECK;
 
 /* Starts all threads. False with the reason in `why` when one cannot be made or a plugin refuses
  * it: a worker never runs with fewer threads than were asked for. Those that run already end with

@@ -303,7 +303,10 @@ struct publisher *publisher_create(const struct conf *conf, unsigned lanes)
 	for (unsigned i = 0; i < lanes; i++)
 		conn_waiter_init(&publisher->lanes[i].waiter);
 	publisher->conn = conn_create(conf, "publish", &ops, publisher);
-	return publisher;
+	if (publisher->conn)
+		return publisher;
+	publisher_destroy(publisher);
+	return NULL;
 }
 
 bool publisher_start(struct publisher *publisher)

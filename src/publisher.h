@@ -36,8 +36,9 @@ enum {
 	    2, /* what an alarm of the broker holds back is waited for, however long */
 };
 
-/* `lanes`: one for each thread that may publish at the same time, and its channel. */
-struct publisher *publisher_create(const struct conf *conf, unsigned lanes);
+/* `lanes`: one for each thread that may publish at the same time, and its channel. NULL with errno
+ * when there is no descriptor for it. */
+struct publisher *publisher_create(const struct conf *conf, unsigned lanes) MUST_CHECK;
 bool publisher_start(struct publisher *publisher) MUST_CHECK;
 void publisher_destroy(struct publisher *publisher);
 

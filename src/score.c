@@ -69,7 +69,12 @@ static struct score *score_map(int fd, size_t size)
 
 	if (map == MAP_FAILED)
 		return NULL;
-	score = xcalloc(1, sizeof(*score));
+	score = calloc(1, sizeof(*score));
+	if (!score) {
+		munmap(map, size);
+		errno = ENOMEM;
+		return NULL;
+	}
 	score->map = map;
 	score->size = size;
 	return score;
@@ -299,6 +304,7 @@ static void job_bound(struct score_job *job)
 	job->message_id[sizeof(job->message_id) - 1] = '\0';
 	job->attempt = job->attempt < 0 ? 0 : job->attempt;
 	job->crashes = job->crashes < 0 ? 0 : job->crashes;
+	job->crashes = job->crashes > CRASHES_MAX ? CRASHES_MAX : job->crashes;
 	job->redelivered = job->redelivered != 0;
 	job->started_ns = job->started_ns < 0 ? 0 : job->started_ns;
 	job->deadline_ns = job->deadline_ns < 0 ? 0 : job->deadline_ns;

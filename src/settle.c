@@ -260,9 +260,9 @@ static enum outgoing_end publish_retry(
 	enum outgoing_end end = choose_delay(settler, job, action->delay_ns, &seconds);
 	if (end != END_DONE)
 		return end;
-	if (!make_copy(settler, job, action, job->attempt + 1, &out))
+	if (!make_copy(settler, job, action, job->attempt + 1, &out) ||
+	    !ladder_address(bytes_of(job->queue->name), address))
 		return short_of_memory(job);
-	ladder_address(bytes_of(job->queue->name), address);
 	ladder_key(seconds, address, key);
 	ladder_rung_name(ladder_rung(seconds), exchange);
 	out.exchange = bytes_of(exchange);

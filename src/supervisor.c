@@ -24,7 +24,7 @@
 #include "relief.h"
 #include "text.h"
 
-enum { PASS_MS = 1000, STATUS_MAX = 256 }; /* the loop comes round at least once a second */
+enum { PASS_MS = 1000, STATUS_MAX = 480 }; /* the loop comes round at least once a second */
 
 struct supervisor {
 	const struct supervisor_setup *setup;
@@ -70,13 +70,15 @@ static void refuse(struct supervisor *s, const struct conf_errors *errors)
 {
 	if (s->crew.current) {
 		log_errors(LOG_ERROR, "reload.refused", errors);
+		if (errors->n == 0)
+			log_event(LOG_ERROR, "reload.refused", L_STR("error", "out of memory"));
 		reload_over(s);
 		return;
 	}
 	conf_errors_print(errors, stderr);
 	log_event(
 	    LOG_ERROR, "config.refused", L_STR("file", s->setup->path), L_INT("errors", errors->n));
-	fail(s, errors->refused ? EXIT_REFUSED : EXIT_CONFIG, SLOT_NOW);
+	fail(s, conf_errors_code(errors), SLOT_NOW);
 }
 
 static void begin(struct supervisor *s)
@@ -359,11 +361,10 @@ static size_t add_fd(struct supervisor *s, size_t n, int fd)
 	if (fd < 0)
 		return n;
 	if (n == s->max_fds) {
-		struct pollfd *grown = xcalloc(2 * n + 8, sizeof(*grown));
+		struct pollfd *grown = reallocarray(s->fds, 2 * n + 8, sizeof(*grown));
 
-		if (n > 0)
-			memcpy(grown, s->fds, n * sizeof(*grown));
-		free(s->fds);
+		if (!grown)
+			return n; /* its words are read at the end of the pass */
 		s->fds = grown;
 		s->max_fds = 2 * n + 8;
 	}

@@ -11,6 +11,7 @@
 enum {
 	IDENTITY_LEN = 16, /* of a message: identity.h */
 	SUSPECTS_MAX = 256,
+	CRASHES_MAX = 1000, /* that are told of a message: above every limit of the configuration */
 	/* x-warren-signal of a message whose task called exit(): no signal has this number */
 	SIGNAL_EXIT = 1000,
 };

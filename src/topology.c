@@ -11,10 +11,14 @@ enum { STEPS_AT_FIRST = 8 };
 
 static struct script *script_create(void)
 {
-	struct script *script = xcalloc(1, sizeof(*script));
+	struct script *script = calloc(1, sizeof(*script));
+	if (!script)
+		return NULL;
 	script->arena = arena_create();
-	CHECK(script->arena);
-	return script;
+	if (script->arena)
+		return script;
+	free(script);
+	return NULL;
 }
 
 void script_free(struct script *script)
@@ -26,16 +30,34 @@ void script_free(struct script *script)
 	free(script);
 }
 
+/* The end of every script: all of it or nothing. */
+static struct script *whole(struct script *script)
+{
+	if (!script->short_of_memory)
+		return script;
+	script_free(script);
+	return NULL;
+}
+
+/* Grows at 8, 16, 32, ... */
+static bool make_room(struct script *script)
+{
+	size_t n = script->n;
+	if (n != 0 && (n < STEPS_AT_FIRST || (n & (n - 1)) != 0))
+		return true;
+	struct step *grown =
+	    reallocarray(script->steps, n ? n * 2 : STEPS_AT_FIRST, sizeof(*grown));
+	if (grown)
+		script->steps = grown;
+	return grown != NULL;
+}
+
 static struct step *add(struct script *script, struct step step)
 {
-	/* Grows at 8, 16, 32, ... */
-	if (script->n == 0 || (script->n >= STEPS_AT_FIRST && (script->n & (script->n - 1)) == 0)) {
-		size_t room = script->n == 0 ? STEPS_AT_FIRST : script->n * 2;
-		struct step *grown = xcalloc(room, sizeof(*grown));
-		if (script->n)
-			memcpy(grown, script->steps, script->n * sizeof(*grown));
-		free(script->steps);
-		script->steps = grown;
+	if (script->short_of_memory || !make_room(script)) {
+		script->short_of_memory = true;
+		script->spare = step;
+		return &script->spare;
 	}
 	script->steps[script->n] = step;
 	return &script->steps[script->n++];
@@ -44,8 +66,9 @@ static struct step *add(struct script *script, struct step step)
 static const char *keep(struct script *script, const char *text)
 {
 	char *copy = arena_dup(script->arena, text, strlen(text));
-	CHECK(copy);
-	return copy;
+	if (!copy)
+		script->short_of_memory = true;
+	return copy ? copy : "";
 }
 
 static void put_argument(
@@ -53,7 +76,10 @@ static void put_argument(
 {
 	struct table *table = &step->arguments;
 	struct field *fields = arena_zalloc(script->arena, table->n + 1, sizeof(*fields));
-	CHECK(fields);
+	if (!fields) {
+		script->short_of_memory = true;
+		return;
+	}
 	if (table->n)
 		memcpy(fields, table->fields, table->n * sizeof(*fields));
 	fields[table->n] = (struct field){ bytes_of(keep(script, key)), value };
@@ -192,8 +218,12 @@ static void add_dead_letters(struct script *script, const struct conf_queue *que
 /* A work queue that is full or gone holds up its own return queue alone, never a rung. */
 static void add_return_queue(struct script *script, const struct conf_queue *queue, bool passive)
 {
+	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE];
 	char *name = arena_printf(script->arena, "%s" LADDER_RETURN_SUFFIX, queue->name);
-	CHECK(name);
+	if (!name || !ladder_address(bytes_of(queue->name), address)) {
+		script->short_of_memory = true;
+		return;
+	}
 	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
 					    .name = name,
 					    .passive = passive,
@@ -205,8 +235,6 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 	if (passive)
 		return;
 
-	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE];
-	ladder_address(bytes_of(queue->name), address);
 	ladder_delivery_binding(address, key);
 	add(script, (struct step){ .kind = STEP_BIND,
 			.name = name,
@@ -234,6 +262,8 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 {
 	struct script *script = script_create();
 	bool passive = queue->declare != DECLARE_ACTIVE;
+	if (!script)
+		return NULL;
 	if (!passive)
 		add_bound_exchanges(script, conf, queue);
 	if (queue->declare != DECLARE_OFF)
@@ -245,7 +275,7 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 		add_quarantine(script, queue, passive);
 	if (topology_uses_ladder(queue))
 		add_return_queue(script, queue, passive);
-	return script;
+	return whole(script);
 }
 
 struct script *topology_quarantine(const struct conf_queue *queue)
@@ -258,7 +288,7 @@ struct script *topology_quarantine(const struct conf_queue *queue)
 struct script *topology_exchanges(const struct conf *conf)
 {
 	struct script *script = script_create();
-	for (size_t i = 0; i < conf->n_exchanges; i++) {
+	for (size_t i = 0; script && i < conf->n_exchanges; i++) {
 		const char *name = conf->exchanges[i].name;
 		bool bound = false;
 		for (size_t q = 0; q < conf->n_queues; q++)
@@ -269,20 +299,20 @@ struct script *topology_exchanges(const struct conf *conf)
 		if (!bound)
 			add_exchange(script, &conf->exchanges[i], "listed for publishers");
 	}
-	return script;
+	return script ? whole(script) : NULL;
 }
 
 /* ---- the delay ladder ---- */
 
-static void add_topic_exchange(
+static struct step *add_topic_exchange(
     struct script *script, const char *name, bool passive, const char *why)
 {
-	add(script, (struct step){ .kind = STEP_EXCHANGE,
-			.name = name,
-			.type = "topic",
-			.passive = passive,
-			.durable = true,
-			.why = why });
+	return add(script, (struct step){ .kind = STEP_EXCHANGE,
+			       .name = name,
+			       .type = "topic",
+			       .passive = passive,
+			       .durable = true,
+			       .why = why });
 }
 
 static void add_parking(struct script *script, bool passive)
@@ -315,7 +345,7 @@ static void add_rung(struct script *script, int rung, bool passive)
 		ladder_rung_name(rung - 1, below);
 	const char *own = keep(script, name), *next = keep(script, below);
 
-	add_topic_exchange(script, own, passive, "a rung of the delay ladder");
+	(void)add_topic_exchange(script, own, passive, "a rung of the delay ladder");
 	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
 					    .name = own,
 					    .passive = passive,
@@ -343,17 +373,17 @@ static void add_rung(struct script *script, int rung, bool passive)
 struct script *topology_ladder(int top, bool passive)
 {
 	struct script *script = script_create();
-	if (top < 0)
+	if (top < 0 || !script)
 		return script;
 	CHECK(top < LADDER_RUNGS);
 	add_parking(script, passive);
-	add_topic_exchange(
+	struct step *deliver = add_topic_exchange(
 	    script, LADDER_DELIVER, passive, "delayed messages leave the ladder here");
-	put_text(script, &script->steps[script->n - 1], "alternate-exchange", LADDER_PARKED);
+	put_text(script, deliver, "alternate-exchange", LADDER_PARKED);
 	/* Lowest first: a binding to a rung that is not there yet would leave it half made. */
 	for (int rung = 0; rung <= top; rung++)
 		add_rung(script, rung, passive);
-	return script;
+	return whole(script);
 }
 
 int topology_top_rung(const struct conf *conf)

@@ -29,20 +29,24 @@ struct script {
 	struct step *steps;
 	size_t n;
 	struct arena *arena;
+	struct step spare; /* takes what there is no memory for */
+	bool short_of_memory;
 };
+
+/* Scripts are NULL when memory is short. */
 
 /* What `conf` needs for this queue alone: its exchanges, the queue, bindings, dead letters, return
  * queue. The name in STEP_BIND is empty for a server-named queue: the last one declared. */
-struct script *topology_queue(const struct conf *conf, const struct conf_queue *queue);
+struct script *topology_queue(const struct conf *conf, const struct conf_queue *queue) MUST_CHECK;
 
 /* The delay ladder up to rung `top` (-1: none), lowest first, then what delivers and parks. */
-struct script *topology_ladder(int top, bool passive);
+struct script *topology_ladder(int top, bool passive) MUST_CHECK;
 
 /* That the quarantine of a queue that has one is there. */
 struct script *topology_quarantine(const struct conf_queue *queue);
 
 /* Listed exchanges that no queue binds: they are there for publishers. */
-struct script *topology_exchanges(const struct conf *conf);
+struct script *topology_exchanges(const struct conf *conf) MUST_CHECK;
 
 void script_free(struct script *script);
 

@@ -117,8 +117,9 @@ static bool was_handed_over(void)
 static int refuse(struct conf_errors *errors)
 {
 	const struct conf_error *first = errors->list;
-	int code = errors->refused ? EXIT_REFUSED : EXIT_CONFIG;
-	char *text = xasprintf("%s:%u: %s", first->file, first->line, first->text);
+	int code = conf_errors_code(errors);
+	char *text = errors->n ? xasprintf("%s:%u: %s", first->file, first->line, first->text)
+			       : xstrdup("out of memory");
 
 	(void)ipc_send(CHILD_IPC, IPC_REFUSED, (int64_t)errors->n, text);
 	free(text);
@@ -228,12 +229,12 @@ __attribute__((noreturn)) static void run_check(const char *path)
 	log_set_role("check");
 	signal(SIGPIPE, SIG_IGN);
 	conf = snapshot_read(path, &errors);
-	fine = conf && worker_check(conf, &errors) && errors.n == 0;
+	fine = conf && worker_check(conf, &errors) && errors.n == 0 && !errors.shortage;
 	conf_free(conf);
 	if (fine)
 		_exit(EXIT_OK);
 	check_report(CHILD_IPC, &errors);
-	_exit(errors.refused ? EXIT_REFUSED : EXIT_CONFIG);
+	_exit(conf_errors_code(&errors));
 }
 
 static int run_child(int argc, char **argv, const struct arguments *args)
@@ -283,7 +284,7 @@ static int run_test(const char *path)
 	conf_errors_print(&errors, stderr);
 	if (fine)
 		printf("configuration %s is fine\n", path);
-	code = fine ? EXIT_OK : errors.refused ? EXIT_REFUSED : EXIT_CONFIG;
+	code = fine ? EXIT_OK : conf_errors_code(&errors);
 	snapshot_drop(&snapshot);
 	conf_errors_free(&errors);
 	conf_errors_free(&warnings);

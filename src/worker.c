@@ -16,9 +16,12 @@
 #include "clock.h"
 #include "copy.h"
 #include "crash.h"
+#include "guard.h"
 #include "host.h"
+#include "identity.h"
 #include "ipc.h"
 #include "pool.h"
+#include "tls.h"
 
 /* How long threads may take to come back once they are told to leave at once. */
 #define LEAVE_LIMIT_NS (5 * NS_PER_S)
@@ -38,10 +41,11 @@ struct worker {
 	struct link *acked, *unacked;
 	struct publisher *publisher;
 	struct pool *pool;
+	struct guard guard;
 	unsigned n_threads;
 
 	enum phase phase;
-	int64_t deadline_ns, look_at_ns;
+	int64_t deadline_ns, look_at_ns, guard_at_ns;
 	pthread_t watcher;
 	bool watches;
 	int watch_fd;
@@ -61,10 +65,21 @@ static struct plugins *open_plugins(const struct conf *conf, struct conf_errors 
 	return plugins;
 }
 
+static bool uses_tls(const struct conf_broker *conf)
+{
+	for (size_t i = 0; i < conf->n_urls; i++)
+		if (conf->urls[i].tls)
+			return true;
+	return false;
+}
+
 bool worker_check(const struct conf *conf, struct conf_errors *errors)
 {
 	/* They are never closed; that they are still known keeps leak checkers quiet. */
 	static struct plugins *checked;
+	char why[256];
+	if (uses_tls(&conf->broker) && !tls_check(&conf->broker.tls, why, sizeof(why)))
+		conf_errors_add(errors, conf->path, conf->broker.tls.line, "broker.tls: %s", why);
 	checked = open_plugins(conf, errors);
 	return checked != NULL;
 }
@@ -88,8 +103,9 @@ static int refused_by_errors(const struct worker_setup *setup, const struct conf
 		(void)snprintf(text, sizeof(text), "%s:%u: %s", errors->list[0].file,
 		    errors->list[0].line, errors->list[0].text);
 	else
-		(void)snprintf(text, sizeof(text), "a plugin is refused");
-	return refused(setup, text, errors->refused ? EXIT_REFUSED : EXIT_CONFIG);
+		(void)snprintf(
+		    text, sizeof(text), errors->shortage ? "out of memory" : "a plugin is refused");
+	return refused(setup, text, conf_errors_code(errors));
 }
 
 static void tell_state(struct worker *w, const char *text)
@@ -299,6 +315,10 @@ static void look_around(struct worker *w)
 	int64_t now = clock_mono_ns();
 	atomic_store(&w->looped_ns, now);
 	char which[IPC_TEXT_MAX];
+	if (now >= w->guard_at_ns) {
+		w->guard_at_ns = now + NS_PER_S;
+		guard_look(&w->guard);
+	}
 	if (!w->overrun && pool_overrun(w->pool, which, sizeof(which)))
 		wind_down(w, which);
 	/* Until it consumes its health is looked at more often: reloads wait for it. */
@@ -356,6 +376,14 @@ static bool has_ended(const struct worker *w)
 	return w->phase != PHASE_RUN && pool_working(w->pool) == 0;
 }
 
+/* Without its descriptors the process can neither settle a job nor say so to anybody. */
+__attribute__((noreturn)) static void leave_at_once(void)
+{
+	log_event(LOG_ERROR, "worker.failed",
+	    L_STR("reason", "a plugin has closed descriptors that were not its own"));
+	_exit(EXIT_INTERNAL);
+}
+
 static void loop(struct worker *w)
 {
 	while (!has_ended(w) && deadline_holds(w)) {
@@ -366,6 +394,8 @@ static void loop(struct worker *w)
 		eventfd_t news;
 		int64_t until = w->phase == PHASE_RUN ? CLOCK_NEVER : w->deadline_ns;
 		(void)poll(p, ARRAY_LEN(p), clock_until_ms(until, w->consuming ? 1000 : 50));
+		if (!guard_descriptors(&w->guard))
+			leave_at_once();
 		if (p[1].revents & POLLIN)
 			(void)eventfd_read(p[1].fd, &news);
 		hear(w);
@@ -400,7 +430,6 @@ static bool start(struct worker *w, char *why, size_t size)
 {
 	const struct worker_setup *setup = w->setup;
 	unsigned n_acked, n_unacked;
-	broker_init();
 	n_acked = count_threads(setup, false);
 	n_unacked = count_threads(setup, true);
 	w->n_threads = n_acked + n_unacked;
@@ -412,6 +441,7 @@ static bool start(struct worker *w, char *why, size_t size)
 	w->publisher = publisher_create(setup->conf, w->n_threads + 1);
 	const struct pool_setup pool = { .conf = setup->conf,
 		.plugins = w->plugins,
+		.guard = &w->guard,
 		.publisher = w->publisher,
 		.acked = w->acked,
 		.unacked = w->unacked,
@@ -421,9 +451,14 @@ static bool start(struct worker *w, char *why, size_t size)
 		.place = setup->place,
 		.quarantine = setup->quarantine,
 		.supervisor = setup->supervisor };
-	w->pool = pool_create(&pool);
+	if ((n_acked && !w->acked) || (n_unacked && !w->unacked) || !w->publisher ||
+	    !(w->pool = pool_create(&pool))) {
+		(void)snprintf(why, size, "a descriptor cannot be made: %s", strerror(errno));
+		return false;
+	}
 	if (!pool_start(w->pool, why, size))
 		return false;
+	guard_start(&w->guard, setup->supervisor);
 	if (!start_watch(w) || !publisher_start(w->publisher) ||
 	    (w->acked && !link_start(w->acked)) || (w->unacked && !link_start(w->unacked))) {
 		(void)snprintf(why, size, "a thread cannot be made: %s", strerror(errno));
@@ -434,8 +469,8 @@ static bool start(struct worker *w, char *why, size_t size)
 
 static int finish(struct worker *w)
 {
-	unsigned left = pool_working(w->pool) + pool_stuck(w->pool);
-	unsigned given_back = pool_given_back(w->pool) + pool_abandoned(w->pool);
+	unsigned left = w->pool ? pool_working(w->pool) + pool_stuck(w->pool) : 0;
+	unsigned given_back = w->pool ? pool_given_back(w->pool) + pool_abandoned(w->pool) : 0;
 	if (given_back)
 		(void)ipc_send(w->setup->supervisor, IPC_GIVEN_BACK, given_back, NULL);
 	log_event(LOG_INFO, "drain.done", L_INT("given_back", given_back));
@@ -450,6 +485,7 @@ static int finish(struct worker *w)
 	link_destroy(w->acked);
 	link_destroy(w->unacked);
 	publisher_destroy(w->publisher);
+	guard_stop(&w->guard);
 	plugins_stop(w->plugins);
 	return code;
 }
@@ -473,13 +509,16 @@ int worker_main(const struct worker_setup *setup)
 	w.plugins = open_plugins(setup->conf, &errors);
 	if (!w.plugins || !plugins_start(w.plugins, &errors))
 		return refused_by_errors(setup, &errors);
-	crash_init(setup->score);
+	broker_init();
+	identity_init();
+	crash_init(setup->score); /* last: at exit() its handler comes before those of libraries */
 	if (!start(&w, why, sizeof(why))) {
 		log_event(LOG_ERROR, "worker.failed", L_STR("reason", why));
 		end_of_itself(&w, EXIT_OS);
 	} else {
 		(void)ipc_send(setup->supervisor, IPC_LOADED, 0, NULL);
 	}
-	loop(&w);
+	if (w.pool)
+		loop(&w);
 	return finish(&w);
 }

@@ -25,8 +25,9 @@ struct worker_setup {
 int worker_main(const struct worker_setup *setup);
 
 /*
- * Opens the plugins of a configuration, checks their options and the queues' task names: what -t,
- * start and reload let a short-lived child do. All errors go to `errors`.
+ * Opens the plugins of a configuration, checks their options and the queues' task names, and tries
+ * certificates and key: what -t, start and reload let a short-lived child do. All errors go to
+ * `errors`.
  */
 bool worker_check(const struct conf *conf, struct conf_errors *errors);
 

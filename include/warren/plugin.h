@@ -30,6 +30,7 @@
  *   - What a plugin hands in (reply, reason, message) is copied before the call returns.
  *   - A job may be used from one thread at a time. warren_stopping(), warren_time_left_ms(),
  *     warren_progress() and warren_log() alone may be called from several, until run() returns.
+ *     A call that comes later is a defect, though for a while it is told so by WARREN_EGONE.
  *
  * What a publisher wrote may hold any byte. Text ends with a NUL that its length does not count;
  *only the length tells whether there are others inside.
@@ -98,7 +99,8 @@ enum warren_error {
 	WARREN_EINVAL = -1, /* NULL with a length, a name over 255 bytes, a malformed header */
 	WARREN_ELARGE = -2, /* over WARREN_BODY_MAX or WARREN_HELD_MAX */
 	WARREN_ENOMEM = -3,
-	WARREN_EGONE = -4, /* the job was given up; what the task still does is of no effect */
+	WARREN_EGONE =
+	    -4, /* the job was given up, or is over; what is still done is of no effect */
 };
 
 enum warren_level { WARREN_LOG_ERROR, WARREN_LOG_WARN, WARREN_LOG_INFO, WARREN_LOG_DEBUG };

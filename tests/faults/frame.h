@@ -15,7 +15,7 @@ enum scan {
 	SCAN_ALIEN, /* this is not AMQP; nothing after it can be told apart either */
 };
 
-enum { FRAME_HEAD = 7, FRAME_REST = 8, FRAME_KINDS_MAX = 64 };
+enum { FRAME_LEN_AT = 3, FRAME_HEAD = 7, FRAME_REST = 8, FRAME_KINDS_MAX = 64 };
 
 /* The words of the kinds that are no methods. */
 enum { KIND_UNKNOWN, KIND_PROTOCOL, KIND_HEADER, KIND_BODY, KIND_HEARTBEAT, KIND_FIRST_METHOD };

@@ -92,6 +92,7 @@ enum {
 	ACT_DELAY = 1 << 6,   /* and so is what comes after it */
 	ACT_DROP = 1 << 7,    /* and everything that comes after it in this direction */
 	ACT_FIN = 1 << 8,     /* the connection ends behind it, in order */
+	ACT_GROW = 1 << 10,   /* it says that it is 64 KiB longer than it is */
 	ACT_RST = 1 << 9,     /* the connection ends behind it, by force, on both sides */
 };
 

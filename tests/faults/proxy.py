@@ -94,65 +94,84 @@ class Proxy:
 
 # ---- invariant I4 ----
 
-def deliveries(seen):
-    """{(conn, channel, tag): (id, redelivered)} of all that warrend was sent; the id is what the body begins with."""
-    found, current = {}, {}
-    for s in seen:
-        key = (s.conn, s.channel)
-        if s.way != "s2c":
-            continue
-        if s.kind == "basic.deliver":
-            current[key] = int(s.words["tag"])
-        elif s.kind == "body" and key in current:
-            text = s.words["text"].partition(";")[0]
-            found[(*key, current.pop(key))] = text
-    return found
+class Wire:
+    """What was seen, read in its order: deliveries and their acks, publishes and their confirms."""
 
+    def __init__(self, ledger):
+        self.ends = collections.defaultdict(list)  # id: when its runs ended
+        for entry in ledger:
+            if entry.what == "end":
+                self.ends[entry.id].append(entry.ms)
+        self.delivered = {}  # (conn, channel): {tag: id or None}, of the channel's present incarnation
+        self.begun = {}  # (conn, channel): the number of the message whose body is still to come, by way
+        self.published = {}  # (conn, channel): {number: id}, not confirmed yet
+        self.open = collections.Counter()  # id: copies that are not confirmed
+        self.kept = collections.Counter()  # id: copies that are
+        self.acks, self.early = 0, []
 
-def publishes(seen):
-    """[(ms of the publish, id, ms of its confirm or None)] of all that warrend published, by connection and channel."""
-    found, out, number = [], {}, collections.Counter()
-    current = {}
-    for s in seen:
+    def see(self, s):
         key = (s.conn, s.channel)
-        if s.kind == "confirm.select":
-            number[key] = 0
-        elif s.kind == "basic.publish" and s.way == "c2s":
-            number[key] += 1
-            current[key] = (s.ms, number[key])
-        elif s.kind == "body" and s.way == "c2s" and key in current:
-            ms, n = current.pop(key)
-            out[(*key, n)] = [ms, s.words["text"].partition(";")[0], None]
-            found.append(out[(*key, n)])
-        elif s.kind == "basic.ack" and s.way == "s2c" and s.fate == "passed":
-            tag, multiple = int(s.words["tag"]), int(s.words["bits"]) & 1
-            for (conn, channel, n), entry in out.items():
-                if (conn, channel) == key and (n == tag or (multiple and n < tag)) and entry[2] is None:
-                    entry[2] = s.ms
-    return [tuple(entry) for entry in found]
+        act = {("channel.open", "c2s"): self.see_open, ("basic.deliver", "s2c"): self.see_deliver,
+               ("basic.publish", "c2s"): self.see_publish, ("header", "c2s"): self.see_header, ("body", "s2c"): self.see_delivered_body,
+               ("body", "c2s"): self.see_published_body, ("basic.ack", "s2c"): self.see_confirm,
+               ("basic.ack", "c2s"): self.see_ack}.get((s.kind, s.way))
+        if act:
+            act(s, key)
+
+    def see_open(self, _, key):
+        self.delivered[key], self.published[key] = {}, {}
+
+    def see_deliver(self, s, key):
+        tag = int(s.words["tag"])
+        self.delivered[key][tag] = None
+        self.begun[key, "s2c"] = tag
+
+    def see_publish(self, _, key):
+        self.published[key][0] = number = self.published[key].get(0, 0) + 1  # 0: how many there were
+        self.begun[key, "c2s"] = number
+
+    def see_delivered_body(self, s, key):
+        tag = self.begun.pop((key, "s2c"), None)
+        if tag is not None:
+            self.delivered[key][tag] = s.words["text"].partition(";")[0]
+
+    def see_header(self, s, key):
+        """A reply is correlated with its job; copies have the job's own message id; a follow-up begins with it."""
+        name = s.words.get("correlation") or s.words.get("id")
+        if name:
+            self.name_published(key, name)
+
+    def see_published_body(self, s, key):
+        self.name_published(key, s.words["text"].partition(";")[0])
+
+    def name_published(self, key, name):
+        number = self.begun.pop((key, "c2s"), None)
+        if number is not None:
+            self.published[key][number] = name
+            self.open[name] += 1
+
+    def see_confirm(self, s, key):
+        tag, multiple = int(s.words["tag"]), int(s.words["bits"]) & 1
+        out = self.published.get(key, {})
+        for number in [n for n in out if n and (n == tag or (multiple and n < tag))]:
+            name = out.pop(number)
+            if s.fate in ("passed", "changed"):
+                self.open[name] -= 1
+                self.kept[name] += 1
+
+    def see_ack(self, s, key):
+        self.acks += 1
+        name = self.delivered.get(key, {}).pop(int(s.words["tag"]), "delivered to nobody here")
+        ended = any(ms <= s.ms for ms in self.ends[name])
+        # A copy in doubt was published again: then one of the two is confirmed, and that is enough.
+        if not (ended or self.kept[name]) or (self.open[name] > 0 and not self.kept[name]):
+            self.early.append((s, name))
 
 
 def early_acks(seen, ledger):
-    """I4: acks that no end line of the ledger and no confirmed copy goes before. Must be empty.
-
-    A copy (retry, dead letter) begins with the same bytes as its original. An ack is also early when something was
-    published for its job and was not confirmed by then.
-    """
-    ends = collections.defaultdict(list)
-    for entry in ledger:
-        if entry.what == "end":
-            ends[entry.id].append(entry.ms)
-    copies = collections.defaultdict(list)
-    for at, name, confirmed in publishes(seen):
-        copies[name].append((at, confirmed))
-    tags, wrong = deliveries(seen), []
+    """I4: acks that no end line of the ledger and no confirmed copy goes before, or that go before the confirm of what
+    was published for the job, or that a channel sends for what was not delivered on it. Must be empty."""
+    wire = Wire(ledger)
     for s in seen:
-        if s.kind != "basic.ack" or s.way != "c2s":
-            continue
-        name = tags.get((s.conn, s.channel, int(s.words["tag"])))
-        ended = any(ms <= s.ms for ms in ends[name])
-        copied = any(ms is not None and ms <= s.ms for _, ms in copies[name])
-        open_at_last = [ms for at, ms in copies[name] if at <= s.ms][-1:]
-        if not (ended or copied) or any(ms is None or ms > s.ms for ms in open_at_last):
-            wrong.append((s, name))
-    return wrong
+        wire.see(s)
+    return wire.early

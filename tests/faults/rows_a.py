@@ -3,12 +3,12 @@
 import contextlib
 import os
 import signal
-import socket
 import time
 
 import pika
 
 from accounting import BACK, RECONNECT_MAX, RETRIES, SILENCE, FaultTest, OwnNodeTest, row, seconds_pass, stamp
+import canary
 from broker_fixture import wait_until
 from node import FaultNode
 
@@ -137,10 +137,10 @@ class Outages(FaultTest):
         self.addCleanup(self.broker.start)
         refused = self.daemon(self.settings([self.work()], workers={"start_limit": "2s"}), "--require-broker").start()
         since = daemon.mark_log()
-        notified = self.notified(daemon)
+        told = len(daemon.text("status"))
         started = time.monotonic()
         daemon.start()
-        wait_until(lambda: b"READY=1" in notified(), "READY=1", 20)
+        wait_until(lambda: "READY=1" in daemon.text("status")[told:], "READY=1", 20)
         self.expect(daemon, "conn.retry", since=since, conn="work", reason="connect")
         self.assertEqual(refused.wait(), 69)
         self.expect_ended(refused, "daemon.no-broker")
@@ -155,21 +155,6 @@ class Outages(FaultTest):
     def expect_ended(self, daemon, event):
         self.assertTrue(daemon.events(event), event)
         self.report["events"].append(event)
-
-    def notified(self, daemon):
-        """What the daemon tells systemd from its next start on."""
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.addCleanup(server.close)
-        server.bind(daemon.path("notify"))
-        server.setblocking(False)
-        daemon.environment["NOTIFY_SOCKET"] = daemon.path("notify")
-        said = []
-
-        def read():
-            with contextlib.suppress(BlockingIOError):
-                said.append(server.recv(4096))
-            return b"\n".join(said)
-        return read
 
     @row("A6")
     def test_A6(self):
@@ -244,7 +229,7 @@ class Credentials(FaultTest):
         self.broker.ctl("add_user", user, password)
         self.addCleanup(self.broker.ctl, "delete_user", user)
         self.broker.ctl("set_permissions", "-p", self.vhost, user, ".*", ".*", ".*")
-        daemon = self.begin(urls=[self.url.replace("guest:guest", f"{user}:{password}")])
+        daemon = self.begin(urls=[self.url.replace(canary.LOGIN, f"{user}:{password}")])
         self.load(commands="busy 50", rate=40)
         self.under_way(daemon)
         since = daemon.mark_log()

@@ -121,6 +121,7 @@ class Moves(NamesTest):
         self.seen(f"{what}: back after {self.recovered(daemon, since, began, BACK):.1f} s")
         self.give("work", 4)
         daemon.wait_for("job.done", 4, since)
+        daemon.wait_for("conn.up", 2, since)  # the publishing connection is back, too
 
     @contextlib.contextmanager
     def black_hole(self, host, port):

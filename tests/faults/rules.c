@@ -48,6 +48,7 @@ static bool parse_action(struct rule *rule, const char *word)
 		{ "spoil", ACT_SPOIL },
 		{ "flip", ACT_FLIP },
 		{ "garbage", ACT_GARBAGE },
+		{ "grow", ACT_GROW },
 		{ "delay", ACT_DELAY },
 		{ "drop", ACT_DROP },
 		{ "fin", ACT_FIN },
@@ -205,6 +206,8 @@ static void act(const struct rule *rule, struct conn *conn, enum way way, const 
 		copy[frame_first_header_kind(frame)] = '?';
 	if (rule->acts & ACT_FLIP)
 		flip(copy, frame->len, rule->flip_at);
+	if (rule->acts & ACT_GROW)
+		copy[FRAME_LEN_AT + 1]++;
 	if (rule->acts & ACT_BAD_END)
 		copy[frame->len - 1] = 0;
 	if (rule->acts & ACT_GARBAGE)

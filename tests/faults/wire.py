@@ -42,6 +42,17 @@ class NetTest(FaultTest):
         wrong = [early for proxy in self.proxies for early in early_acks(proxy.seen(), self.ledgers())]
         self.assertEqual(wrong, [], "I4: acks on the wire that nothing goes before")
 
+    def expect(self, daemon, event, count=1, since=0, seconds=60, **fields):
+        """The quarantine has connections of its own: what is expected of a connection is the one worker's."""
+        line = super().expect(daemon, event, count, since, seconds, **fields)
+        if event.startswith("conn.") and self.processes_of_daemon == 1:
+            line = daemon.wait_for(event, count, since, seconds, role="worker 0", **fields)
+        return line
+
+    def losses(self, daemon, since, **fields):
+        """The connections that the one worker has lost."""
+        return daemon.events("conn.lost", since, role="worker 0", **fields)
+
     # -- faults --
 
     def heal(self):

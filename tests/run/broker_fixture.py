@@ -16,6 +16,8 @@ import warnings
 
 import pika
 
+import canary
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("WARREN_BUILD", os.path.join(ROOT, "build"))
 WARREN = os.path.join(BUILD, "src", "warren")
@@ -39,9 +41,11 @@ class Broker:
     """A node in a folder of its own; ends with this process."""
 
     vhosts_at_once = 10
+    settings = ()  # options of `scripts/broker start`
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, settings=None):
         self.own = folder is None
+        self.settings = self.settings if settings is None else settings
         self.folder = folder or tempfile.mkdtemp(prefix="warren-broker-")
         self.vhosts = 0  # made so far
         self.spare = []  # of them, not used yet
@@ -57,13 +61,23 @@ class Broker:
         return done.stdout
 
     def start(self):
-        self.script("start", "--with-parent", str(os.getpid()))
+        self.script("start", "--with-parent", str(os.getpid()), *self.settings)
 
     def kill(self):
         self.script("kill")
 
     def ctl(self, *args):
         return self.script("ctl", "-q", *args)
+
+    def takes_transient_queues(self):
+        """Whether it takes queues that are neither durable nor exclusive: RabbitMQ 4.3 may refuse them."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url(self.add_vhost())))
+        try:
+            connection.channel().queue_declare("transient", durable=False)
+            connection.close()
+            return True
+        except pika.exceptions.ConnectionClosedByBroker:
+            return False
 
     def remove(self):
         self.script("kill")
@@ -77,16 +91,17 @@ class Broker:
         if not self.spare:
             self.spare = [f"test-{os.getpid()}-{self.vhosts + i}" for i in range(self.vhosts_at_once)]
             self.vhosts += len(self.spare)
-            rights = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
+            rights = {"configure": ".*", "write": ".*", "read": ".*"}
             with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                json.dump({"vhosts": [{"name": name} for name in self.spare],
-                           "permissions": [{"vhost": name, **rights} for name in self.spare]}, file)
+                json.dump({"vhosts": [{"name": name} for name in self.spare], "users": [canary.DEFINITION],
+                           "permissions": [{"vhost": name, "user": user, **rights}
+                                           for name in self.spare for user in ("guest", canary.USER)]}, file)
                 file.flush()
                 self.ctl("import_definitions", file.name)
         return self.spare.pop()
 
     def url(self, vhost):
-        return f"amqp://guest:guest@127.0.0.1:{self.port()}/{vhost}"
+        return f"amqp://{canary.LOGIN}@127.0.0.1:{self.port()}/{vhost}"
 
 
 _shared = None
@@ -142,6 +157,7 @@ class BrokerTest(unittest.TestCase):
             options.setdefault("stdin", subprocess.DEVNULL)
         done = subprocess.run([WARREN, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=PATIENCE, **options)
+        self.assertFalse(canary.sings(done.stdout + done.stderr), f"warren {args[0]} shows the password")
         self.assertEqual(done.returncode, code, f"warren {args}: {done.stderr.decode()}")
         return done
 
@@ -172,5 +188,6 @@ class BrokerTest(unittest.TestCase):
         if with_signal is not None:
             process.send_signal(with_signal)
         out, err = process.communicate(timeout=PATIENCE)
+        self.assertFalse(canary.sings((out or b"") + err), "warren shows the password")
         self.assertEqual(process.returncode, code, err.decode())
         return out, err

@@ -12,12 +12,15 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 
 import pika
 
 import broker_fixture
+import canary
 from broker_fixture import BUILD, PATIENCE, ROOT, BrokerTest, wait_until
 
 WARREND = os.path.join(BUILD, "src", "warrend")
@@ -51,6 +54,13 @@ class Node(broker_fixture.Broker):
     def rows(self, *args):
         """What a rabbitmqctl list command says, as a list of dictionaries."""
         return json.loads(self.ctl("--formatter=json", *args))
+
+
+def closed_port():
+    """A port of this host that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 _node = None
@@ -128,8 +138,30 @@ def parse_entry(line):
 
 # ---- The daemon ----
 
+class ServiceManager(threading.Thread):
+    """Writes down what a daemon tells NOTIFY_SOCKET."""
+
+    def __init__(self, name, file):
+        super().__init__(daemon=True)
+        self.file = file
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name)
+        self.start()
+
+    def run(self):
+        with open(self.file, "ab", buffering=0) as out:
+            while data := self.socket.recv(65536):
+                out.write(data + b"\n")
+
+    def stop(self):
+        self.socket.shutdown(socket.SHUT_RD)
+        self.join()
+        self.socket.close()
+
+
 class Warrend:
-    """One warrend in a private folder: its configuration, log, standard output and ledger are files there."""
+    """One warrend in a private folder: its configuration, log, standard output, what it tells the service
+    manager, and ledger are files there."""
 
     count = 0
 
@@ -140,9 +172,13 @@ class Warrend:
         self.config = os.path.join(self.folder, "warren.cfg")
         self.log = Lines(os.path.join(self.folder, "log"), parse_logfmt)
         self.book = Lines(os.path.join(self.folder, "ledger"), parse_entry)
+        self.secrets = {self.config}  # files that may hold the password
+        self.songs = []  # where else it was seen
         self.write(config)
         self.process = None
+        self.manager = ServiceManager(self.path("notify"), self.path("status"))
         self.options, self.environment = options, dict(environment)
+        self.prefix = ()  # a program that runs it, with arguments
 
     def write(self, config):
         """Writes the configuration: text as it is, or settings (a function of the private folder)."""
@@ -152,16 +188,22 @@ class Warrend:
             file.write(text)
         return text
 
+    def add_secret(self, name, text):
+        """A file of the private folder that may hold the password."""
+        self.secrets.add(self.path(name))
+        with open(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+
     def start(self):
         wrapper = ["setpriv", "--pdeathsig", "KILL"]  # should this process be killed, so is the daemon
-        environment = {**os.environ, **self.environment, MARK: self.mark}
+        environment = {**os.environ, "NOTIFY_SOCKET": self.path("notify"), **self.environment, MARK: self.mark}
         if VALGRIND:
             wrapper += [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
                         "--errors-for-leak-kinds=definite", "--quiet"]
             environment["LD_PRELOAD"] = os.environ["WARREN_EXEC_SELF"]
         with open(self.path("out"), "ab") as out, open(self.path("log"), "ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
+                [*wrapper, *self.prefix, WARREND, *self.options, "-c", self.config], stdin=subprocess.DEVNULL, stdout=out,
                 stderr=log, env=environment, start_new_session=True)
         return self
 
@@ -234,6 +276,11 @@ class Warrend:
         """The process id of the quarantine that was started last."""
         return int(self.wait_for("worker.started", worker="quarantine")["pid"])
 
+    def listen(self):
+        """Looks for the password in all that can be seen of the daemon from outside."""
+        self.songs += canary.in_processes(self.processes())
+        self.songs += canary.in_files(self.folder, but=self.secrets)
+
     def kill(self, number):
         self.process.send_signal(number)
 
@@ -242,6 +289,7 @@ class Warrend:
 
     def stop(self, number=signal.SIGTERM):
         """Drains, and returns the exit code; no process may be left behind."""
+        self.listen()
         self.kill(number)
         code = self.wait()
         wait_until(lambda: not self.processes(), f"no process left of {self.mark}", 10)
@@ -253,6 +301,9 @@ class Warrend:
                 os.kill(pid, signal.SIGKILL)
         if self.process:
             self.process.wait()
+        if self.manager:
+            self.manager.stop()
+            self.manager = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -270,8 +321,10 @@ def remove_all():
 class WarrendTest(BrokerTest):
     """A test with daemons: self.warrend() starts one on this test's virtual host."""
 
+    node = staticmethod(shared_node)
+
     def setUp(self):
-        self.broker = shared_node()
+        self.broker = self.node()
         super().setUp()
 
     def settings(self, queues, **sections):
@@ -292,9 +345,11 @@ class WarrendTest(BrokerTest):
         return daemon.consuming(workers=sections.get("workers", {}).get("processes", 1))
 
     def look_after(self, daemon):
-        """The end of every daemon: nothing of it stays, and no sanitizer has complained."""
+        """The end of every daemon: nothing of it stays, it kept the password, and no sanitizer has complained."""
         log = daemon.text() if daemon.process else ""
+        daemon.listen()
         daemon.remove()
+        self.assertEqual(daemon.songs, [], "the password is seen")
         complaint = SANITIZER.search(log)
         if complaint:
             self.fail("a sanitizer complains:\n" + log[complaint.start():][:6000])

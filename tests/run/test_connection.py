@@ -1,21 +1,16 @@
 #!/usr/bin/python3
 """The connection: kept during long tasks, built anew after every loss, and refused in plain words."""
 
+import os
+import signal
 import socket
 import time
 import unittest
 
-from harness import WarrendTest, wait_until
+import canary
+from harness import WarrendTest, closed_port, wait_until
 
 WORK = {"name": "work", "durable": True, "task": "ledger.run"}
-CANARY = "s3cret-c4nary"
-
-
-def closed_port():
-    """A port of this host that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def seconds_pass(seconds):
@@ -140,11 +135,11 @@ class Refused(WarrendTest):
     def setUp(self):
         super().setUp()
         self.user = f"user-{self.vhost}"
-        self.broker.ctl("add_user", self.user, CANARY)
+        self.broker.ctl("add_user", self.user, canary.PASSWORD)
         self.broker.ctl("set_permissions", "-p", self.vhost, self.user, ".*", ".*", ".*")
 
-    def urls(self, password=CANARY):
-        return [self.url.replace("guest:guest", f"{self.user}:{password}")]
+    def urls(self, more=""):
+        return [self.url.replace(canary.LOGIN, canary.LOGIN.replace(canary.USER, self.user) + more)]
 
     def test_a_wrong_password_until_it_is_right_again(self):
         daemon = self.warrend(WORK, urls=self.urls())
@@ -153,21 +148,37 @@ class Refused(WarrendTest):
         refused = daemon.wait_for("conn.refused", code=403)
         self.assertIn(self.user, refused["broker"])
         since = daemon.mark_log()
-        self.broker.ctl("change_password", self.user, CANARY)
+        self.broker.ctl("change_password", self.user, canary.PASSWORD)
         daemon.wait_for("queue.consuming", since=since, seconds=120)
         self.assertEqual(len(daemon.events("worker.started")), 1)
         self.assertEqual(daemon.stop(), 0)
-        self.assertNotIn(CANARY, daemon.text() + daemon.text("out"))
 
-    def test_a_password_is_shown_nowhere(self):
-        daemon = self.daemon(self.settings([WORK], urls=self.urls(CANARY + "x"), log={"level": "debug"})).start()
+    def test_a_refused_password_is_shown_nowhere(self):
+        daemon = self.daemon(self.settings([WORK], urls=self.urls("x"), log={"level": "debug"})).start()
         daemon.wait_for("conn.refused", code=403)
-        for pid in daemon.processes():
-            for name in ("cmdline", "environ"):
-                with open(f"/proc/{pid}/{name}") as file:
-                    self.assertNotIn(CANARY, file.read())
+        self.assertIn("STATUS=", daemon.text("status"))
+        self.assertEqual(daemon.stop(), 0)  # the harness looks for it, as in every test
+
+    def test_a_password_file(self):
+        daemon = self.daemon(self.settings([WORK], urls=[self.url.replace(canary.LOGIN, canary.USER)],
+                                           broker={"password_file": "password"}, log={"level": "debug"}))
+        daemon.add_secret("password", canary.PASSWORD + "\n")
+        daemon.start().consuming()
         self.assertEqual(daemon.stop(), 0)
-        self.assertNotIn(CANARY, daemon.text() + daemon.text("out"))
+
+    def test_the_harness_would_hear_it(self):
+        daemon = self.daemon(self.settings([{"name": "printed", "task": "debug.print"}]))
+        daemon.environment["OTHER"] = canary.TOKEN
+        daemon.start().consuming()
+        self.put("printed", canary.TOKEN)
+        daemon.wait_for("job.done")
+        daemon.listen()
+        heard, daemon.songs = set(daemon.songs), []
+        self.assertLessEqual({daemon.path("out"), f"/proc/{daemon.worker()}/environ"}, heard)
+        daemon.kill(signal.SIGKILL)
+        daemon.wait()
+        daemon.patiently(lambda: not daemon.processes(), "no process is left")
+        os.remove(daemon.path("out"))
 
     def test_a_virtual_host_that_is_not_there(self):
         daemon = self.daemon(self.settings([WORK], urls=[self.broker.url("nowhere")])).start()

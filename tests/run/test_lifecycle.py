@@ -144,8 +144,8 @@ class Reload(LifecycleTest):
     def test_one_that_the_broker_refuses_is_rolled_back(self):
         daemon = self.warrend(WORK)
         worker = daemon.worker()
-        self.channel.queue_declare("transient")
-        since = self.reload(daemon, WORK, {**WORK, "name": "transient"})
+        self.channel.queue_declare("short", durable=True, arguments={"x-max-length": 5})
+        since = self.reload(daemon, WORK, {**WORK, "name": "short"})
         daemon.wait_for("reload.rolled-back", since=since)
         daemon.wait_for("generation.gone", since=since)
         self.put("work", "job")

@@ -7,12 +7,14 @@ import pty
 import re
 import select
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
 
 import pika
 
+import canary
 from broker_fixture import WARREN, Broker, BrokerTest, wait_until
 
 UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
@@ -21,7 +23,7 @@ UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 class Messages(BrokerTest):
     def setUp(self):
         super().setUp()
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
 
     def bodies(self, count):
         return [self.get("q")[2] for _ in range(count)]
@@ -88,7 +90,7 @@ class Messages(BrokerTest):
 class Routing(BrokerTest):
     def test_exchange_and_key(self):
         self.channel.exchange_declare("test2", "direct")
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         self.channel.queue_bind("q", "test2", "red")
         self.channel.queue_bind("q", "test2", "")
         self.warren("publish", "-e", "test2", "-r", "red", "1")
@@ -109,39 +111,55 @@ class Routing(BrokerTest):
         self.assertIn(b"no exchange 'nope'", done.stderr)
 
     def test_a_full_queue_refuses(self):
-        self.channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        self.channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
         done = self.warren("publish", "-q", "full", "--repeat", "50", "x", code=75)
         self.assertIn(b"refused", done.stderr)
 
     def test_declare_creates_what_is_missing(self):
         self.warren("publish", "-q", "d", "--declare=durable", "--type", "quorum", "1")
         self.channel.queue_declare("d", durable=True, arguments={"x-queue-type": "quorum"})
-        self.warren("publish", "-q", "t", "--declare=transient", "1")
-        self.channel.queue_declare("t")
-        self.warren("publish", "-q", "t", "--declare=durable", "2")  # what is there stays as it is
+        self.warren("publish", "-q", "d", "--declare=durable", "2")  # what is there stays as it is
         self.warren("publish", "-e", "x", "--declare=transient", "--type", "fanout", "1", code=65)
         self.channel.exchange_declare("x", "fanout")
 
+    def test_declare_makes_transient_queues(self):
+        if not self.broker.takes_transient_queues():
+            self.skipTest("this broker refuses transient queues that are not exclusive")
+        self.warren("publish", "-q", "t", "--declare=transient", "1")
+        self.channel.queue_declare("t", durable=False)
+
+    def test_a_broker_that_refuses_transient_queues(self):
+        try:
+            self.broker.ctl("list_deprecated_features")
+        except RuntimeError:
+            self.skipTest("this broker has no deprecated features")
+        with tempfile.NamedTemporaryFile("w") as conf:
+            conf.write("deprecated_features.permit.transient_nonexcl_queues = false\n")
+            conf.flush()
+            node = Broker(settings=["--conf", conf.name])
+        self.addCleanup(node.kill)
+        for args in (["publish", "x"], ["subscribe"]):
+            done = self.warren(*args, "-q", "t", "--declare=transient", code=77,
+                               env={**os.environ, "WARREN_URL": node.url(node.add_vhost())})
+            self.assertIn(b"transient: the broker refuses queues that are neither durable nor exclusive", done.stderr)
+
     def test_refusals(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         port = self.broker.port()
-        canary = "c4n4ry-s3cr3t"
-        done = self.warren("publish", "-u", f"amqp://guest:{canary}@127.0.0.1:{port}/{self.vhost}", "-q", "q",
-                           "x", code=77)
-        self.assertNotIn(canary.encode(), done.stderr)
+        self.warren("publish", "-u", self.url.replace("@", "-wrong@"), "-q", "q", "x", code=77)
         self.warren("publish", "-u", f"amqp://127.0.0.1:{port}/no-such-vhost", "-q", "q", "x", code=77)
         self.warren("publish", "-u", "amqp://127.0.0.1:1", "-q", "q", "x", code=69)
         self.warren("publish", "-u", "http://127.0.0.1", "-q", "q", "x", code=64)
         self.assertEqual(self.ready("q"), 0)
 
     def test_the_url_is_wiped(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         process = self.spawn("publish", "-u", self.url, "-q", "q", "-l", env=dict(os.environ))
         process.stdin.write(b"x\n")
         process.stdin.flush()
         self.get("q")
         with open(f"/proc/{process.pid}/cmdline", "rb") as file:
-            self.assertNotIn(b"guest", file.read())
+            self.assertFalse(canary.sings(file.read()))
         self.end(process, 0)
 
     def test_usage(self):
@@ -166,7 +184,7 @@ class Routing(BrokerTest):
 
 class Delays(BrokerTest):
     def test_a_delayed_message_comes_later(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         began = time.monotonic()
         self.warren("publish", "-q", "q", "--delay", "2s", "--expiry", "1h", "-H", "k=v", "--message-id", "m", "late")
         self.assertEqual(self.ready("q"), 0)
@@ -191,7 +209,7 @@ class Replies(BrokerTest):
         """Takes `expected` messages, then calls answer(reply, messages) with all of them."""
         connection = pika.BlockingConnection(pika.URLParameters(self.url))
         channel = connection.channel()
-        channel.queue_declare("rpc")
+        channel.queue_declare("rpc", durable=True)
         taken = []
 
         def reply(properties, body):
@@ -223,7 +241,7 @@ class Replies(BrokerTest):
     def test_many_more_than_may_be_in_flight(self):
         connection = pika.BlockingConnection(pika.URLParameters(self.url))
         channel = connection.channel()
-        channel.queue_declare("rpc")
+        channel.queue_declare("rpc", durable=True)
 
         def on_message(_, method, properties, body):
             channel.basic_publish("", properties.reply_to, body[::-1],
@@ -295,7 +313,7 @@ class Disasters(BrokerTest):
 
 class Progress(BrokerTest):
     def test_a_bar_on_a_terminal_alone(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         master, slave = pty.openpty()
         process = subprocess.Popen([WARREN, "publish", "-q", "q", "-l", "-v"], env=self.environment(), stdin=subprocess.PIPE,
                                    stderr=slave)

@@ -220,7 +220,7 @@ class Route(SettlingTest):
 class Replies(SettlingTest):
     def setUp(self):
         super().setUp()
-        self.channel.queue_declare("answers")
+        self.channel.queue_declare("answers", durable=True)
 
     def test_to_the_queue_that_waits_for_it(self):
         self.warrend(work())
@@ -278,7 +278,7 @@ class FollowUps(SettlingTest):
         daemon = self.warrend(work())
         self.put("work", "job\nfollow later")
         daemon.wait_for("job.retry", attempt=1)
-        self.channel.queue_declare("later")
+        self.channel.queue_declare("later", durable=True)
         daemon.wait_for("job.done")
         self.assertEqual(self.get("later")[2], b"job")
 

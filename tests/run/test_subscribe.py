@@ -11,6 +11,7 @@ import signal
 import subprocess
 import unittest
 
+import canary
 from broker_fixture import WARREN, Broker, BrokerTest, wait_until
 
 HOSTILE = "a\n\x1b[31mred\x07\x00\x85\u202e\u2028z"
@@ -28,7 +29,7 @@ class SubscribeTest(BrokerTest):
 
 class Counts(SubscribeTest):
     def fill(self, count):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         self.put("q", *[b"%d" % i for i in range(count)])
 
     def check_rest(self, first, count):
@@ -70,7 +71,7 @@ class Counts(SubscribeTest):
         self.warren("subscribe", "-q", "q", "--timeout", "100ms", "-Q")
 
     def test_interrupted_with_a_reader_that_does_not_read(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         self.put("q", *[b"%06d" % i + b"x" * 5000 for i in range(150)])
         process = self.subscribe("-q", "q", "--body")
         wait_until(lambda: self.ready("q") < 60, "it has taken as many as it may")
@@ -106,7 +107,7 @@ class Counts(SubscribeTest):
 class Formats(SubscribeTest):
     def setUp(self):
         super().setUp()
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
 
     def json(self):
         return json.loads(self.warren("subscribe", "-q", "q", "-n", "1", "--json").stdout)
@@ -122,7 +123,7 @@ class Formats(SubscribeTest):
     def test_json_properties(self):
         properties = dict(content_type="text/plain", content_encoding="utf-8", delivery_mode=1, priority=9,
                           correlation_id="c", reply_to="r", expiration="60000", message_id="m", timestamp=17,
-                          type="t", user_id="guest", app_id="a", cluster_id="")
+                          type="t", user_id=canary.USER, app_id="a", cluster_id="")
         self.put("q", "grüße \"\\\n\u202e", **properties)
         got = self.json()
         self.assertEqual((got["queue"], got["exchange"], got["routing_key"], got["redelivered"]),
@@ -237,7 +238,7 @@ class Sources(SubscribeTest):
         self.warren("subscribe", "-q", "q", "-u", f"amqp://a:b@127.0.0.1:{self.broker.port()}", code=77)
 
     def test_the_queue_is_deleted(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         process = self.subscribe("-q", "q")
         self.channel.queue_delete("q")
         _, err = self.end(process, 69)
@@ -259,7 +260,7 @@ class Disasters(SubscribeTest):
         cls.broker = Broker()
 
     def test_the_broker_is_killed(self):
-        self.channel.queue_declare("q")
+        self.channel.queue_declare("q", durable=True)
         process = self.subscribe("-q", "q")
         self.broker.kill()
         _, err = self.end(process, 69)

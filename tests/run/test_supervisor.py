@@ -15,6 +15,8 @@ import threading
 import time
 import unittest
 
+import canary
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("WARREN_BUILD", os.path.join(ROOT, "build"))
 WARREND = os.path.join(BUILD, "src", "warrend")
@@ -22,7 +24,7 @@ PLUGINS = os.path.join(BUILD, "lib", "warren", "plugins")
 PATIENCE = 20  # seconds that anything may take before a test calls it lost
 
 CONFIG = """
-broker = { urls = [ "amqp://guest:guest@127.0.0.1:%(port)d/%%2f" ]; };
+broker = { urls = [ "amqp://%(login)s@127.0.0.1:%(port)d/%%2f" ]; };
 plugins = { directory = "%(plugins)s"; load = ( { file = "upper.so"; } ); };
 queues = ( { name = "q"; task = "text.upper"; threads = 2; } );
 workers = { processes = %(processes)d; drain_limit = "%(drain)s"; start_limit = "%(start)s"; };
@@ -141,20 +143,26 @@ class Case(unittest.TestCase):
         self.write()
 
     def write(self, text=CONFIG, mode=0o600, processes=2, drain="2s", start="15s"):
-        values = dict(port=closed_port(), plugins=PLUGINS, processes=processes, drain=drain,
+        values = dict(login=canary.LOGIN, port=closed_port(), plugins=PLUGINS, processes=processes, drain=drain,
                       start=start)
         with open(self.path, "w") as f:
             f.write(text % values)
         os.chmod(self.path, mode)
 
     def run_warrend(self, *args):
-        return subprocess.run([WARREND, *args], stdin=subprocess.DEVNULL, timeout=PATIENCE,
+        done = subprocess.run([WARREND, *args], stdin=subprocess.DEVNULL, timeout=PATIENCE,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertFalse(canary.sings(done.stdout + done.stderr), "warrend shows the password")
+        return done
 
     def start(self, *args, prefix=(), **kwargs):
         daemon = Daemon([*prefix, WARREND, "-c", self.path, *args], **kwargs)
+        self.addCleanup(self.check_secret, daemon)
         self.addCleanup(daemon.end)
         return daemon
+
+    def check_secret(self, daemon):
+        self.assertFalse(canary.sings("".join(daemon.lines)), "the log shows the password")
 
     def start_ready(self, *args, **kwargs):
         daemon = self.start(*args, **kwargs)

@@ -67,7 +67,7 @@ class Topology(BrokerTest):
         self.warren("publish", "-e", "files", "-r", "new.one", "x", code=65)  # nothing was bound
 
     def test_what_differs_is_refused(self):
-        self.channel.queue_declare("work", durable=False)
+        self.channel.queue_declare("work", durable=True, arguments={"x-max-length": 5})
         done = self.warren("topology", "-c", self.configure("active"), "--declare", code=65)
         self.assertIn(b"inequivalent arg", done.stderr)
 

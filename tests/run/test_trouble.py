@@ -150,7 +150,7 @@ class BackOff(TroubleTest):
 class Alarm(TroubleTest):
     def test_large_replies_wait_for_its_end_and_the_worker_lives(self):
         daemon = self.warrend(work(threads=3))
-        self.channel.queue_declare("answers")
+        self.channel.queue_declare("answers", durable=True)
         answers = {letter * (8 * MB) for letter in "abc"}
         for i, answer in enumerate(sorted(answers)):
             self.put("work", f"job-{i}\nwait {daemon.path('go')}\nreply {answer}", reply_to="answers")

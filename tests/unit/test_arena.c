@@ -4,6 +4,8 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct arena *arena;
 
@@ -120,6 +122,63 @@ START_TEST(destroy_accepts_null)
 }
 END_TEST
 
+/* What a forked child builds stands in its parent, at the same addresses, also when the rest was
+ * given back. */
+START_TEST(what_a_child_builds_in_a_shared_one_is_ours)
+{
+	enum { ROOM = 1024 * 1024 };
+	struct arena *shared = arena_create_shared(ROOM);
+	ck_assert_ptr_nonnull(shared);
+	char **words = arena_zalloc(shared, 2, sizeof(*words));
+	ck_assert_ptr_nonnull(words);
+
+	pid_t pid = fork();
+	if (pid == 0) {
+		words[0] = arena_printf(shared, "%s-%d", "made", 1);
+		words[1] = arena_alloc(shared, 100 * 1024);
+		if (words[1])
+			memset(words[1], 'x', 100 * 1024);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	arena_close_shared(shared);
+	ck_assert_str_eq(words[0], "made-1");
+	ck_assert(is_all((unsigned char *)words[1], 'x', 100 * 1024));
+	ck_assert_ptr_null(arena_alloc(shared, 1));
+	arena_destroy(shared);
+}
+END_TEST
+
+START_TEST(one_that_insists_ends_its_process_with_71)
+{
+	int status = 0;
+	pid_t pid = fork();
+	if (pid == 0) {
+		arena_insist(arena);
+		void *p = arena_alloc(arena, 100);
+		_exit(p && !arena_alloc(arena, PTRDIFF_MAX) ? 1 : 2);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_OS);
+}
+END_TEST
+
+START_TEST(a_shared_one_has_an_end)
+{
+	enum { ROOM = 64 * 1024 };
+	struct arena *shared = arena_create_shared(ROOM);
+	ck_assert_ptr_nonnull(shared);
+	ck_assert_ptr_null(arena_alloc(shared, ROOM));
+	ck_assert_ptr_null(arena_alloc(shared, SIZE_MAX));
+	size_t taken = 0;
+	while (arena_alloc(shared, 1000))
+		taken += 1000;
+	ck_assert(taken > ROOM / 2 && taken < ROOM);
+	arena_close_shared(shared);
+	arena_destroy(shared);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("arena");
@@ -132,6 +191,9 @@ int main(void)
 	tcase_add_test(t, printf_takes_any_length);
 	tcase_add_test(t, reset_starts_again);
 	tcase_add_test(t, destroy_accepts_null);
+	tcase_add_test(t, what_a_child_builds_in_a_shared_one_is_ours);
+	tcase_add_test(t, one_that_insists_ends_its_process_with_71);
+	tcase_add_test(t, a_shared_one_has_an_end);
 	tcase_set_timeout(t, 60);
 
 	Suite *suite = suite_create("arena");

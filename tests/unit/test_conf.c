@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -351,6 +352,7 @@ static const struct {
 	    { "2: 3000000000 does not fit into 32 bits: write 3000000000L", "2: queues.threads" } },
 	{ QUEUE("arguments = { a =\n-2147483649; b = 0x80000000;\nc = 4294967297; };"),
 	    { "2: -2147483649 does", "2: 0x80000000 does", "3: 4294967297 does" } },
+	{ QUEUE("arguments = { a = 0xffffffffL; };"), { "1: write 4294967295L" } },
 	{ QUEUE("arguments = { a = 9223372036854775808L; };"), { "1: does not fit into 64 bits" } },
 	{ QUEUE("threads = 010;"), { "1: 010 begins with a zero" } },
 	/* names and types */
@@ -563,11 +565,11 @@ START_TEST(numbers_in_words_and_remarks_are_none)
 	    "arguments = { a = \"3000000000 \\\" 3000000000\"; a3000000000 = 1;\n"
 	    "a-3000000000 = 3000000000L; b = 3000000000.5; c = 3e30; d = -1; e = +5; f = "
 	    "0x7fffffff;\n"
-	    "g = 0; h = 0.5; i = .5; j = -2147483648; k = 0xffffffffL; l = 3000000000LL; m = 1.; "
+	    "g = 0; h = 0.5; i = .5; j = -2147483648; k = 0x7fffffffL; l = 3000000000LL; m = 1.; "
 	    "};"));
 	int64_t n;
 	ck_assert(table_get_int(&conf->queues[0].arguments, "a-3000000000", &n) && n == 3000000000);
-	ck_assert(table_get_int(&conf->queues[0].arguments, "k", &n) && n == 0xffffffff);
+	ck_assert(table_get_int(&conf->queues[0].arguments, "k", &n) && n == 0x7fffffff);
 }
 END_TEST
 
@@ -967,6 +969,115 @@ START_TEST(links_are_followed_to_the_end)
 }
 END_TEST
 
+START_TEST(every_folder_that_links_lead_through_is_ours)
+{
+	char sub[96], link[128], path[96];
+	(void)snprintf(sub, sizeof(sub), "%s/x", folder);
+	(void)snprintf(link, sizeof(link), "%s/link", sub);
+	(void)snprintf(path, sizeof(path), "%s/y", folder);
+	write_file(path, QUEUE(), strlen(QUEUE()), 0644);
+	ck_assert_int_eq(mkdir(sub, 0755), 0);
+	ck_assert_int_eq(symlink("../y", link), 0);
+	ck_assert_int_eq(symlink("x/.//../x/link", file), 0);
+	expect_loaded();
+
+	/* Who can replace a link can choose among all files that are trusted. */
+	ck_assert_int_eq(chmod(sub, 0777), 0);
+	expect_refused("/x (mode 0777) is writable by others", folder);
+	ck_assert_int_eq(chmod(sub, 01777), 0);
+	expect_loaded();
+	if (geteuid() == 0) {
+		ck_assert_int_eq(lchown(link, NOBODY, NOBODY), 0);
+		expect_refused("/x/link (mode 0777) belongs to user 65534", folder);
+	}
+
+	ck_assert_int_eq(unlink(link), 0);
+	ck_assert_int_eq(symlink("link", link), 0);
+	load();
+	ck_assert_str_eq(errors.list[0].text, strerror(ELOOP));
+	ck_assert_int_eq(unlink(link), 0);
+	ck_assert_int_eq(rmdir(sub), 0);
+	ck_assert_int_eq(unlink(path), 0);
+}
+END_TEST
+
+START_TEST(a_relative_name_is_seen_from_here)
+{
+	char name[96];
+	write_conf(QUEUE(), 0644);
+	ck_assert_int_eq(chdir(folder), 0);
+	(void)snprintf(name, sizeof(name), "../%s/./w.cfg", strrchr(folder, '/') + 1);
+	conf = conf_load(name, &errors, NULL);
+	ck_assert_ptr_nonnull(conf);
+	tear_down();
+	ck_assert_int_eq(chmod(folder, 0777), 0);
+	conf = conf_load("w.cfg", &errors, NULL);
+	ck_assert(!conf && errors.refused);
+	ck_assert_ptr_nonnull(strstr(errors.list[0].text, folder));
+	ck_assert_int_eq(chdir("/"), 0);
+}
+END_TEST
+
+START_TEST(an_access_list_counts)
+{
+	/* user::rw-, user:4242:rw-, group::r--, mask::rw-, other::r--; as the kernel stores it. */
+	static const unsigned char list[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 6,
+		0, 146, 16, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 6, 0, 255, 255, 255, 255,
+		32, 0, 4, 0, 255, 255, 255, 255 };
+	enum { DAEMON = 1 };
+	if (geteuid() != 0)
+		return;
+	write_conf(QUEUE(), 0644);
+	ck_assert_int_eq(chmod(folder, 0755), 0);
+	ck_assert_int_eq(chown(file, DAEMON, DAEMON), 0);
+	if (setxattr(file, "system.posix_acl_access", list, sizeof(list), 0) != 0) {
+		ck_assert_int_eq(errno, EOPNOTSUPP); /* this file system has none */
+		return;
+	}
+	ck_assert_int_eq(seteuid(DAEMON), 0); /* whose own group could write, but not user 4242 */
+	expect_refused("w.cfg (mode 0664) is writable by others", "0664");
+	ck_assert_int_eq(removexattr(file, "system.posix_acl_access"), 0);
+	ck_assert_int_eq(chmod(file, 0664), 0);
+	expect_loaded();
+}
+END_TEST
+
+START_TEST(files_of_tls_are_checked_with_the_configuration)
+{
+#define TLS_OF(setting, more)                                                                      \
+	QUEUE()                                                                                    \
+	BROKER("urls = [ \"amqps://localhost\" ]; tls = {\n" setting " = \"x\";\n" more "};")
+	static const struct {
+		const char *setting, *text;
+	} cases[] = {
+		{ "tls.ca_file", TLS_OF("ca_file", "") },
+		{ "tls.cert_file", TLS_OF("cert_file", "key_file = \"w.cfg\";") },
+		{ "tls.key_file", TLS_OF("key_file", "cert_file = \"w.cfg\";") },
+	};
+	char path[96];
+	(void)snprintf(path, sizeof(path), "%s/x", folder);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		bool is_key = strcmp(cases[i].setting, "tls.key_file") == 0;
+		write_conf(cases[i].text, 0600);
+		(void)unlink(path);
+		load();
+		ck_assert(!conf && !errors.refused);
+		ck_assert_uint_eq(errors.list[0].line, 2);
+		ck_assert_ptr_nonnull(strstr(errors.list[0].text, "No such file"));
+
+		write_file(path, "", 0, 0644);
+		if (is_key)
+			expect_refused("/x (mode 0644) holds a secret", "tls.key_file");
+		else
+			expect_loaded();
+		ck_assert_int_eq(chmod(path, 0622), 0);
+		expect_refused("/x (mode 0622) is writable by others", cases[i].setting);
+		ck_assert_int_eq(chmod(path, 0640), 0);
+		expect_loaded();
+	}
+}
+END_TEST
+
 START_TEST(what_is_no_text_file_is_refused)
 {
 	load();
@@ -1029,11 +1140,11 @@ START_TEST(the_text_is_handed_over_as_it_was_checked)
 	char *copy = NULL;
 	size_t len = 0;
 	write_conf(text, 0604);
-	ck_assert_ptr_null(conf_load_text(file, &copy, &len, &errors, &warnings));
+	ck_assert_ptr_null(conf_load_text(file, NULL, &copy, &len, &errors, &warnings));
 	ck_assert(errors.refused && !copy);
 	conf_errors_free(&errors);
 	ck_assert_int_eq(chmod(file, 0600), 0);
-	conf = conf_load_text(file, &copy, &len, &errors, &warnings);
+	conf = conf_load_text(file, NULL, &copy, &len, &errors, &warnings);
 	ck_assert_ptr_nonnull(conf);
 	ck_assert_str_eq(copy, text);
 	ck_assert_uint_eq(len, strlen(text));
@@ -1099,6 +1210,10 @@ static TCase *files(void)
 	tcase_add_test(t, a_password_must_not_be_readable_by_others);
 	tcase_add_test(t, the_owner_must_be_root_or_us);
 	tcase_add_test(t, links_are_followed_to_the_end);
+	tcase_add_test(t, every_folder_that_links_lead_through_is_ours);
+	tcase_add_test(t, a_relative_name_is_seen_from_here);
+	tcase_add_test(t, an_access_list_counts);
+	tcase_add_test(t, files_of_tls_are_checked_with_the_configuration);
 	tcase_add_test(t, what_is_no_text_file_is_refused);
 	tcase_add_test(t, a_password_is_the_first_line_of_its_file);
 	tcase_add_test(t, the_text_is_handed_over_as_it_was_checked);

@@ -365,7 +365,10 @@ static const struct warren_task tasks[] = {
 
 static const struct warren_option options[] = {
 	{ .name = "file", .type = WARREN_OPT_PATH, .help = "where the lines go" },
-	{ .name = "sync", .type = WARREN_OPT_BOOL, .help = "each line onto the disk at once" },
+	{ .name = "sync",
+	    .type = WARREN_OPT_BOOL,
+	    .fallback = "false",
+	    .help = "each line onto the disk at once" },
 	{ 0 },
 };
 
