@@ -93,7 +93,7 @@ static int refused(const struct worker_setup *setup, const char *text, int code)
 	return code;
 }
 
-static int refused_by_errors(const struct worker_setup *setup, const struct conf_errors *errors)
+static int refused_by_errors(const struct worker_setup *setup, struct conf_errors *errors)
 {
 	for (size_t i = 0; i < errors->n; i++)
 		log_event(LOG_ERROR, "config.error", L_STR("file", errors->list[i].file),
@@ -105,7 +105,9 @@ static int refused_by_errors(const struct worker_setup *setup, const struct conf
 	else
 		(void)snprintf(
 		    text, sizeof(text), errors->shortage ? "out of memory" : "a plugin is refused");
-	return refused(setup, text, conf_errors_code(errors));
+	int code = conf_errors_code(errors);
+	conf_errors_free(errors);
+	return refused(setup, text, code);
 }
 
 static void tell_state(struct worker *w, const char *text)
