@@ -509,8 +509,11 @@ int worker_main(const struct worker_setup *setup)
 	char why[512];
 	ignore_signals();
 	w.plugins = open_plugins(setup->conf, &errors);
-	if (!w.plugins || !plugins_start(w.plugins, &errors))
-		return refused_by_errors(setup, &errors);
+	if (!w.plugins || !plugins_start(w.plugins, &errors)) {
+		int code = refused_by_errors(setup, &errors); /* which names their files */
+		plugins_stop(w.plugins);
+		return code;
+	}
 	broker_init();
 	identity_init();
 	crash_init(setup->score); /* last: at exit() its handler comes before those of libraries */
