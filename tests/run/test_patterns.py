@@ -120,7 +120,7 @@ class FairDispatch(PatternTest):
         self.assertGreater(share[0], 0, share)
 
     def test_warrend_and_a_pika_worker_share_a_queue(self):
-        self.program("new_task.py", "hello_3", "pika" + "." * 20)
+        self.program("new_task.py", "hello_3", "pika" + "." * 600)
         lines = self.running("worker.py", "hello_3")
         wait_until(lambda: len(lines()) == 2, "the pika worker is busy")
         daemon = self.warrend(HELLO_3)
