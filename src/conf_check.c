@@ -19,10 +19,11 @@
 #endif
 
 enum {
-	QUEUE_NAME_MAX = 190,   /* leaves room for what we append */
-	SHORTSTR_MAX = 255,     /* AMQP's limit for names and keys */
-	CHANNELS_MAX = 2000,    /* of the 2047 that a broker grants by default */
-	PRIORITY_MAX = 255,     /* of x-max-priority */
+	QUEUE_NAME_MAX = 190, /* leaves room for what we append */
+	SHORTSTR_MAX = 255,   /* AMQP's limit for names and keys */
+	CHANNELS_MAX = 2000,  /* of the 2047 that a broker grants by default */
+	PRIORITY_MAX = 255,   /* of x-max-priority */
+	TAKEN_BACK_S = 29 * 60,
 	TIME_LIMIT_S = 25 * 60, /* RabbitMQ's consumer timeout is 30 minutes by default */
 };
 
@@ -471,9 +472,11 @@ static void check_times(struct reader *r, const struct conf_queue *q)
 		    "queues.time_limit = \"0\": a task that hangs holds its thread for ever, and "
 		    "RabbitMQ takes back what is not acknowledged within its consumer_timeout (in "
 		    "rabbitmq.conf or advanced.config; 30 minutes by default)");
-	else if (q->time_limit_ns > TIME_LIMIT_S * NS_PER_S)
+	else if (q->time_limit_ns > TIME_LIMIT_S * NS_PER_S ||
+		 q->time_limit_ns + q->kill_after_ns > TAKEN_BACK_S * NS_PER_S)
 		reader_warn(r, line,
-		    "queues.time_limit comes close to RabbitMQ's consumer timeout, which is 30 "
+		    "queues.time_limit, with queues.kill_after, comes close to RabbitMQ's consumer "
+		    "timeout, which is 30 "
 		    "minutes by default: unless consumer_timeout in the broker's rabbitmq.conf or "
 		    "advanced.config (milliseconds) is raised, or queues.time_limit lowered to "
 		    "\"25m\", it hands the message to somebody else meanwhile");

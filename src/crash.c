@@ -40,6 +40,7 @@ struct module {
 
 static struct {
 	struct score *score;
+	pid_t pid; /* a child that a plugin has forked says nothing in our name */
 	struct module modules[MODULES_MAX];
 	size_t n_modules;
 	timer_t limit; /* fires SIGKILL */
@@ -155,15 +156,24 @@ static void log_crash(int signal, const siginfo_t *info)
 		kernel && near_stack_end((uintptr_t)info->si_addr) ? "stack overflow?" : NULL));
 }
 
-/* A fault of the thread itself, or its abort(); not a signal that somebody sent. */
+/* A fault of the thread itself, or its abort(); not a signal that somebody sent, nor a fault in a
+ * child. */
 static bool is_own(const siginfo_t *info)
 {
-	return info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == getpid());
+	if (getpid() != crash.pid)
+		return false;
+	return info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == crash.pid);
+}
+
+/* What faulted faults again when the handler returns; these do not. */
+static bool comes_again(int signal, const siginfo_t *info)
+{
+	return info->si_code > 0 && signal != SIGTRAP && signal != SIGSYS;
 }
 
 static void on_crash(int signal, siginfo_t *info, void *context)
 {
-	const struct itimerspec limit = { .it_value.tv_sec = LAST_WORDS_S };
+	const struct itimerspec limit = { .it_value.tv_sec = LAST_WORDS_S }, none = { 0 };
 
 	if (is_own(info)) {
 		if (self.row)
@@ -172,10 +182,11 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 			(void)timer_settime(crash.limit, 0, &limit, NULL);
 		log_crash(signal, info);
 		log_frames(context);
+		if (crash.has_limit) /* a core may take its time */
+			(void)timer_settime(crash.limit, 0, &none, NULL);
 	}
-	/* SA_RESETHAND has put the default in place. What faulted faults again when we return, with
-	 * a core that shows it; what was sent must be sent again. */
-	if (info->si_code <= 0)
+	/* SA_RESETHAND has put the default in place; the core shows where it was. */
+	if (!comes_again(signal, info))
 		(void)syscall(SYS_tgkill, getpid(), gettid(), signal);
 }
 
@@ -184,7 +195,7 @@ static void on_exit_called(void)
 	struct score_job job;
 	bool has_job = self.row && score_read_job(self.row, &job);
 
-	if (atomic_load(&crash.may_exit))
+	if (getpid() != crash.pid || atomic_load(&crash.may_exit))
 		return;
 	if (self.row)
 		score_crash(crash.score, self.row, SIGNAL_EXIT);
@@ -209,6 +220,7 @@ void crash_init(struct score *score)
 	void *frame[1];
 
 	crash.score = score;
+	crash.pid = getpid();
 	crash.n_modules = 0;
 	(void)dl_iterate_phdr(note_module, NULL);
 	(void)backtrace(frame, 1); /* the first call loads the unwinder, which allocates */

@@ -326,13 +326,15 @@ static void send_signal(const struct worker *w, int signal, const char *event)
 	kill(w->child.pid, signal);
 }
 
-static void announce(struct crew *crew, const struct worker *w, enum slot_state before)
+static void announce(struct crew *crew, struct worker *w, enum slot_state before)
 {
 	enum slot_state after = w->slot.state;
 	int64_t took_ns = clock_mono_ns() - w->slot.spawned_ns;
 
 	if (before == after)
 		return;
+	if (after == SLOT_DRAINING)
+		w->leaving_ns = clock_mono_ns();
 	if (after == SLOT_LOADED && before == SLOT_CONSUMING)
 		log_event(LOG_WARN, "worker.stalled", crew_who(w), L_OPT("why", w->why));
 	else if (after == SLOT_LOADED)
@@ -352,6 +354,8 @@ static void follow(struct crew *crew, struct worker *w, enum slot_state before, 
 		spawn(crew, w);
 	if (actions & SLOT_DO_DRAIN)
 		tell(w, IPC_DRAIN, left_ms(&w->slot));
+	if (actions & SLOT_DO_RETIRE)
+		tell(w, IPC_RETIRE, 0);
 	if (actions & SLOT_DO_NOW)
 		tell(w, IPC_NOW, 0);
 	if (actions & SLOT_DO_ABORT)
@@ -518,7 +522,8 @@ static int cause_of_death(const struct slot_end *end, enum slot_state before)
 		return before == SLOT_STOPPING && (end->signal == SIGKILL || end->signal == SIGABRT)
 			   ? 0
 			   : end->signal;
-	if (end->code == EXIT_PLUGIN_EXIT)
+	/* Who leaves in order has said so before; its codes may be used by others, too. */
+	if (end->code == EXIT_PLUGIN_EXIT || before == SLOT_LOADED || before == SLOT_CONSUMING)
 		return SIGNAL_EXIT;
 	for (size_t i = 0; i < ARRAY_LEN(in_order); i++)
 		if (end->code == in_order[i])
@@ -567,12 +572,13 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	(void)listen_to(crew, w);
 	child_close_ipc(&w->child);
 	w->child.pid = 0;
-	w->ends++;
 	/* a next generation that refuses is rolled back, and the old one runs on */
-	end.untested = !crew->tested && w->generation == crew->current && !is_quarantine(w);
 	before = w->slot.state;
+	end.untested = !crew->tested && w->generation == crew->current && !is_quarantine(w) &&
+		       before != SLOT_LOADED && before != SLOT_CONSUMING;
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
 	end.blamed = find_cause(crew, w, &end, before);
+	w->ends += !end.blamed; /* a generation is not judged by its messages */
 	actions = slot_ended(&w->slot, &end, clock_mono_ns());
 	log_ended(w, &end, before, pid, jobs);
 	log_interrupted(w);

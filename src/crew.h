@@ -12,8 +12,7 @@
 
 enum {
 	CREW_WHY_MAX = 256,
-	CREW_PLACES =
-	    3, /* of each post: one that stands there, one that takes over, one that leaves */
+	CREW_PLACES = 8, /* of each post: who stands there, who takes over, those who leave */
 };
 
 /*
@@ -29,6 +28,7 @@ struct worker {
 	struct child child;
 	bool consumed;          /* this process has been consuming */
 	bool relieved;          /* another process is to take its post */
+	int64_t leaving_ns;     /* since when it drains */
 	int64_t overdue_ns;     /* for how long a job of it should have been given up */
 	int64_t given_back;     /* as it said last */
 	unsigned ends;          /* processes that ended or could not be made */

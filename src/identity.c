@@ -123,6 +123,7 @@ void identity_of(const struct warren_job *job, uint8_t identity[IDENTITY_LEN])
 	memset(identity, 0, IDENTITY_LEN);
 	h.good =
 	    h.context && EVP_DigestInit_ex(h.context, sha256 ? sha256 : EVP_sha256(), NULL) == 1;
+	put_bytes(&h, bytes_of(job->queue->name));
 	put_bytes(&h, job->first_exchange);
 	put_bytes(&h, job->first_routing_key);
 	put_body(&h, job->msg.body);

@@ -32,7 +32,7 @@ static bool blame_marked(struct score *score, const struct death *death, struct 
 		struct score_row *row = score_row(score, death->worker, i);
 		struct score_job job;
 
-		if (!marked_signal(row) || !score_read_job(row, &job))
+		if (!marked_signal(row) || !score_read_crashed(row, &job))
 			continue;
 		blame(row, &job, marked_signal(row), suspects, now_ns, report);
 		found = true;

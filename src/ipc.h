@@ -21,8 +21,10 @@ enum ipc_word {
 	IPC_SETTLED,    /* it was known to the supervisor, and is settled for good */
 	IPC_LEASE_LOST, /* the broker took it back from a running job */
 	/* supervisor to worker */
-	IPC_DRAIN, /* take no more; number = milliseconds that running jobs may still have */
-	IPC_NOW,   /* give back what still runs and leave */
+	IPC_DRAIN,  /* take no more; number = milliseconds that running jobs may still have */
+	IPC_RETIRE, /* take no more; running jobs may finish, however long they take, and are not
+		       told */
+	IPC_NOW,    /* give back what still runs and leave */
 };
 
 enum { IPC_TEXT_MAX = 1024 };

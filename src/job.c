@@ -86,7 +86,6 @@ struct warren_job *job_stand_in(const struct warren_job *job)
 	twin->ran = job->ran;
 	twin->taken_ns = job->taken_ns;
 	twin->started_ns = job->started_ns;
-	atomic_store(&twin->identified, true);
 	return twin;
 }
 

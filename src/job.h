@@ -57,7 +57,7 @@ struct warren_job {
 
 	/* What is known against the message. */
 	uint8_t identity[IDENTITY_LEN];
-	atomic_bool identified; /* the identity is there, also for other threads */
+	atomic_bool identified; /* its task runs, and its identity is there for other threads */
 	int crashes;            /* how often it brought its worker down */
 	int leases;             /* how often the broker took it back from a run, or it was killed */
 	const char *signal;     /* of the last time; NULL: none known */

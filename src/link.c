@@ -28,6 +28,7 @@ enum {
 #define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
 #define LOOK_NS                                                                                    \
 	(60 * NS_PER_S) /* how often a quarantine is looked at that nobody may be consuming */
+#define HEARD_NS (10 * NS_PER_S) /* by then the supervisor has heard what it was told */
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
 
@@ -125,6 +126,7 @@ struct link {
 	struct lost_lease {
 		uint8_t identity[IDENTITY_LEN];
 		int count;
+		int64_t at_ns;
 	} leases[LEASES];
 	unsigned next_lease;
 	size_t unread_jobs, unread_bytes;
@@ -318,13 +320,17 @@ static void remember_lease(struct link *link, const struct warren_job *job)
 		lease = &link->leases[link->next_lease++ % LEASES];
 	memcpy(lease->identity, job->identity, IDENTITY_LEN);
 	lease->count = job->leases + 1;
+	lease->at_ns = clock_mono_ns();
 }
 
 static void lease_lost(struct link *link, const struct lane *lane)
 {
 	char identity[2 * IDENTITY_LEN + 1];
 	const struct warren_job *job = lane->running;
-	if (!job || link->setup.no_ack || !atomic_load(&job->identified))
+	int64_t now = clock_mono_ns();
+	/* Waiting for a turn, or behind others of its channel, is not the message's fault. */
+	if (!job || !atomic_load(&job->identified) ||
+	    now - job->started_ns < (now - job->taken_ns) / 2)
 		return;
 	remember_lease(link, job);
 	identity_show(job->identity, identity);
@@ -716,6 +722,13 @@ static void lane_closed_by_broker(struct link *link, struct lane *lane, const st
 	}
 }
 
+/* From 4.3 on the consumer timeout is a quorum queue's, and says nothing but cancel. */
+static bool may_be_timeout(const struct link *link, const struct conf_queue *queue)
+{
+	return queue->type == QUEUE_QUORUM &&
+	       broker_version(conn_broker(link->conn)) >= 4 * 100 + 3;
+}
+
 static void lane_cancelled(struct link *link, struct lane *lane)
 {
 	struct source *source = lane->source;
@@ -723,7 +736,8 @@ static void lane_cancelled(struct link *link, struct lane *lane)
 	if (log_complain(&lane->closes, &silent))
 		log_event(LOG_WARN, "consumer.cancelled", L_STR("queue", source->queue->label),
 		    L_INT("silent", silent));
-	lease_lost(link, lane);
+	if (may_be_timeout(link, source->queue))
+		lease_lost(link, lane);
 	lane_lost(link, lane);
 	lane->state = LANE_CLOSING;
 	lane->answer_by_ns = clock_mono_ns() + ANSWER_LIMIT_NS;
@@ -1116,7 +1130,8 @@ int link_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
 {
 	conn_lock(link->conn);
 	const struct lost_lease *lease = find_lease(link, identity);
-	int count = lease ? lease->count : 0;
+	bool fresh = lease && clock_mono_ns() - lease->at_ns < HEARD_NS;
+	int count = fresh ? lease->count : 0;
 	conn_unlock(link->conn);
 	return count;
 }

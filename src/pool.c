@@ -20,7 +20,11 @@
 #include "settle.h"
 #include "topology.h"
 
-enum { UNSTORED_WAIT_S = 5 };
+enum {
+	UNSTORED_WAIT_S = 5,
+	UNKNOWN =
+	    3, /* deliveries that a broker or two may have interrupted by their own restarts */
+};
 
 struct pool_thread {
 	struct pool *pool;
@@ -125,12 +129,17 @@ static enum outcome put_aside(struct warren_job *job)
 	    job->signal ? job->signal : "?");
 }
 
-/* What is known against the message: from the supervisor, and from what it carries itself. */
+/*
+ * What is known against the message: from the supervisor, and from what it carries itself. One that
+ * is gone with its connection, or that nobody has to settle, is not remembered; and of one whose
+ * headers were not kept it is not known which it is.
+ */
 static struct suspect recall(struct pool_thread *t, struct warren_job *job, bool trusted)
 {
 	struct suspect known = { 0 };
+	if (!topology_has_quarantine(job->queue) || job->msg.flaw != MSG_SOUND)
+		return known;
 	identity_of(job, job->identity);
-	atomic_store(&job->identified, true);
 	job->suspected = score_find_suspect(t->pool->setup.score, job->identity, &known);
 	if (!job->suspected)
 		known = (struct suspect){ 0 };
@@ -151,32 +160,32 @@ static struct suspect recall(struct pool_thread *t, struct warren_job *job, bool
  * the message before it runs again, so that the count outlives the supervisor. Without one that
  * remembers, the delivery count of a quorum queue is reason enough to be careful.
  */
-static bool is_harmless(
-    struct pool_thread *t, struct warren_job *job, bool trusted, enum outcome *outcome)
+static bool is_harmless(struct pool_thread *t, struct warren_job *job, const struct suspect *known,
+    enum outcome *outcome)
 {
 	bool quarantine = t->pool->setup.quarantine;
-	struct suspect known = recall(t, job, trusted);
 	int carried = job->crashes, limit = job->queue->crash_limit;
-	if (known.crashes > job->crashes)
-		job->crashes = known.crashes;
+	if (known->crashes > job->crashes)
+		job->crashes = known->crashes;
 	if (job->crashes >= limit) {
 		*outcome = not_run(job, OUTCOME_CRASHED,
 		    "it brought its worker down %d times, the last time by %s", job->crashes,
 		    job->signal ? job->signal : "an unknown signal");
 		return false;
 	}
-	job->attempt += known.leases;
-	if (known.leases && job->attempt > job->queue->retry.attempts) {
+	job->attempt += known->leases;
+	if (known->leases && job->attempt > job->queue->retry.attempts) {
 		job->attempt = job->queue->retry.attempts;
 		*outcome = not_run(job, OUTCOME_TIMED_OUT,
 		    "its runs took too long, %d times: the broker took it back, or they were "
 		    "killed",
-		    known.leases);
+		    known->leases);
 		return false;
 	}
-	bool unknown_trouble = !job->suspected && delivery_count(job) >= limit;
+	bool unknown_trouble =
+	    !job->suspected && delivery_count(job) >= (limit > UNKNOWN ? limit : UNKNOWN);
 	if (!topology_has_quarantine(job->queue) ||
-	    !(quarantine ? job->crashes > carried : known.doubtful || unknown_trouble))
+	    !(quarantine ? job->crashes > carried : known->doubtful || unknown_trouble))
 		return true;
 	*outcome = put_aside(job);
 	return false;
@@ -286,6 +295,8 @@ struct waiting {
 static bool stops_waiting(void *arg)
 {
 	struct waiting *w = arg;
+	if (w->job->queue->no_ack) /* nobody else would run it */
+		return job_stopping(w->job) == WARREN_STOP_NOW;
 	if (atomic_load(&w->pool->overrun))
 		job_stop(w->job, WARREN_STOP_DRAIN);
 	return job_stopping(w->job) != 0;
@@ -327,9 +338,14 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	set_limits(job);
 	fill_row(t, job);
 	job->ran = true;
+	atomic_store(&job->identified, identity_known(job->identity));
 	grip_take(t->grip, job, job->deadline_ns, job->kill_ns);
 	enum warren_verdict verdict = task_call(t->plugins, job);
 	bool ours = grip_drop(t->grip);
+	if (ours) {
+		atomic_store(&job->identified, false);
+		score_state(t->row, ROW_SETTLING); /* before another one runs alone */
+	}
 	leave(t->pool, task);
 	if (!ours)
 		return false;
@@ -351,7 +367,9 @@ static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *out
 	 * copy. */
 	job->msg.redelivered |= t->pool->setup.quarantine;
 	job_read_headers(job, trusted, clock_wall_ms());
-	if (!may_run(t, job, outcome) || !is_harmless(t, job, trusted, outcome))
+	/* First, so that the supervisor hears also of those that are not run any more. */
+	struct suspect known = recall(t, job, trusted);
+	if (!may_run(t, job, outcome) || !is_harmless(t, job, &known, outcome))
 		return true;
 	if (!enter(t->pool, job)) {
 		*outcome = not_run(job, OUTCOME_RETRY, "stopped before it began");
@@ -584,7 +602,8 @@ static bool work_on(struct pool_thread *t, struct warren_job *job)
 	score_state(t->row, ROW_SETTLING);
 	settle(t, job, outcome);
 	score_state(t->row, ROW_IDLE);
-	return true;
+	/* Un-acked jobs that are here already are nobody else's. */
+	return t->link == t->pool->setup.unacked || !atomic_load(&t->pool->overrun);
 }
 
 static void work(struct pool_thread *t)

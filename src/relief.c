@@ -42,18 +42,22 @@ static struct worker *free_place(const struct generation *g, unsigned post)
 	return NULL;
 }
 
-/* Every place is taken by somebody who leaves: they have had their time. */
+/* Every place is taken by somebody who leaves: who has had the most time is told to go. */
 static void make_room(struct crew *crew, const struct generation *g, unsigned post)
 {
-	struct worker *places = places_of(g, post);
+	struct worker *places = places_of(g, post), *longest = NULL;
 
 	for (int i = 0; i < CREW_PLACES; i++) {
-		if (places[i].slot.state != SLOT_DRAINING)
-			continue;
-		log_event(LOG_WARN, "worker.hastened", crew_who(&places[i]),
-		    L_INT("pid", places[i].child.pid));
-		crew_step(crew, &places[i], SLOT_NOW);
+		if (places[i].slot.state == SLOT_STOPPING)
+			return; /* one is on its way */
+		if (places[i].slot.state == SLOT_DRAINING &&
+		    (!longest || places[i].leaving_ns < longest->leaving_ns))
+			longest = &places[i];
 	}
+	if (!longest)
+		return;
+	log_event(LOG_WARN, "worker.hastened", crew_who(longest), L_INT("pid", longest->child.pid));
+	crew_step(crew, longest, SLOT_NOW);
 }
 
 static void man_post(struct crew *crew, struct generation *g, unsigned post)
@@ -246,7 +250,7 @@ static void relieve(struct crew *crew, struct worker *w)
 		return;
 	if (other->slot.state == SLOT_CONSUMING ||
 	    (other->slot.state == SLOT_LOADED && w->slot.state == SLOT_LOADED))
-		crew_step(crew, w, SLOT_STOP);
+		crew_step(crew, w, SLOT_RETIRE);
 }
 
 void relief_tick(struct crew *crew, int64_t now_ns)

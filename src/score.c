@@ -311,10 +311,8 @@ static void job_bound(struct score_job *job)
 	job->kill_ns = job->kill_ns < 0 ? 0 : job->kill_ns;
 }
 
-bool score_read_job(const struct score_row *row, struct score_job *job)
+static bool read_job(const struct score_row *row, struct score_job *job)
 {
-	if (!row_has_job(row))
-		return false;
 	for (int i = 0; i < READ_TRIES; i++) {
 		unsigned before = atomic_load_explicit(&row->seq, memory_order_acquire);
 
@@ -327,6 +325,18 @@ bool score_read_job(const struct score_row *row, struct score_job *job)
 		return true;
 	}
 	return false;
+}
+
+bool score_read_job(const struct score_row *row, struct score_job *job)
+{
+	return row_has_job(row) && read_job(row, job);
+}
+
+bool score_read_crashed(const struct score_row *row, struct score_job *job)
+{
+	bool stuck = atomic_load_explicit(&row->state, memory_order_acquire) == ROW_GIVEN_UP;
+
+	return (stuck || row_has_job(row)) && read_job(row, job);
 }
 
 uint64_t score_sum(struct score *score, enum score_counter what)
@@ -390,7 +400,7 @@ static bool find_crashed(struct score *score, const uint8_t *identity, struct su
 	for (size_t i = 0; i < n; i++) {
 		int signal = atomic_load(&score->rows[i].signal);
 
-		if (signal == 0 || !score_read_job(&score->rows[i], &job) ||
+		if (signal == 0 || !score_read_crashed(&score->rows[i], &job) ||
 		    memcmp(job.identity, identity, IDENTITY_LEN) != 0)
 			continue;
 		*found =
@@ -405,10 +415,17 @@ bool score_find_suspect(
     struct score *score, const uint8_t identity[IDENTITY_LEN], struct suspect *found)
 {
 	struct score_head *head = head_of(score);
+	struct suspect fresh;
+	bool known;
 
 	if (!identity_known(identity))
 		return false;
-	if (find_published(head, identity, found))
-		return true;
-	return atomic_load(&head->crashed) && find_crashed(score, identity, found);
+	known = find_published(head, identity, found);
+	if (!atomic_load(&head->crashed) || !find_crashed(score, identity, &fresh))
+		return known;
+	if (!known || found->crashes < fresh.crashes) {
+		fresh.leases = known ? found->leases : 0;
+		*found = fresh;
+	}
+	return true;
 }

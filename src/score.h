@@ -104,6 +104,8 @@ void score_crash(struct score *score, struct score_row *row, int signal);
 
 /* The reader's side: false when the row holds no job or the writer died while writing it. */
 bool score_read_job(const struct score_row *row, struct score_job *job) MUST_CHECK;
+/* The same for a row whose thread has crashed: also a job that was given up while it ran. */
+bool score_read_crashed(const struct score_row *row, struct score_job *job) MUST_CHECK;
 uint64_t score_sum(struct score *score, enum score_counter what);
 
 /* The supervisor tells the workers what is known against messages. */

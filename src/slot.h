@@ -34,6 +34,8 @@ enum slot_event {
 	SLOT_STOP,   /* drain and end: the daemon stops, or a reload retires this one */
 	SLOT_HASTEN, /* a second signal: wait no longer than SLOT_HASTE_NS */
 	SLOT_NOW,    /* give back what runs and end */
+	SLOT_RETIRE, /* another one has its post: finish what runs, however long it takes, and end
+		      */
 	/* how making a process went */
 	SLOT_SPAWNED,
 	SLOT_SPAWN_FAILED,
@@ -58,12 +60,13 @@ enum slot_event {
 
 /* What the caller has to do, a set of bits. */
 enum slot_action {
-	SLOT_DO_SPAWN = 1,  /* make a process, then SLOT_SPAWNED or SLOT_SPAWN_FAILED */
-	SLOT_DO_DRAIN = 2,  /* tell it to drain until the deadline */
-	SLOT_DO_NOW = 4,    /* tell it to leave now */
-	SLOT_DO_ABORT = 8,  /* SIGABRT: leaves a core that shows where it hung */
-	SLOT_DO_KILL = 16,  /* SIGKILL */
-	SLOT_DO_FATAL = 32, /* the daemon ends with this process's exit code */
+	SLOT_DO_SPAWN = 1,   /* make a process, then SLOT_SPAWNED or SLOT_SPAWN_FAILED */
+	SLOT_DO_DRAIN = 2,   /* tell it to drain until the deadline */
+	SLOT_DO_NOW = 4,     /* tell it to leave now */
+	SLOT_DO_ABORT = 8,   /* SIGABRT: leaves a core that shows where it hung */
+	SLOT_DO_KILL = 16,   /* SIGKILL */
+	SLOT_DO_FATAL = 32,  /* the daemon ends with this process's exit code */
+	SLOT_DO_RETIRE = 64, /* tell it to take no more */
 };
 
 #define SLOT_HASTE_NS (5 * NS_PER_S)       /* after a second signal */

@@ -7,6 +7,7 @@
 #include "clock.h"
 
 #define FORGET_NS (24 * 3600 * NS_PER_S)
+#define FORGET_DOUBT_NS (3600 * NS_PER_S) /* settled where we did not hear of it, most likely */
 
 bool identity_known(const uint8_t identity[IDENTITY_LEN])
 {
@@ -132,9 +133,13 @@ bool suspects_age(struct suspects *suspects, int64_t now_ns)
 {
 	size_t before = suspects->n;
 
-	for (size_t i = suspects->n; i-- > 0;)
-		if (now_ns - suspects->list[i].seen_ns > FORGET_NS)
-			forget(suspects, &suspects->list[i]);
+	for (size_t i = suspects->n; i-- > 0;) {
+		struct known *known = &suspects->list[i];
+
+		if (now_ns - known->seen_ns >
+		    (known->suspect.crashes ? FORGET_NS : FORGET_DOUBT_NS))
+			forget(suspects, known);
+	}
 	return suspects->n != before;
 }
 

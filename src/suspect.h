@@ -55,7 +55,8 @@ void suspects_retried(struct suspects *suspects, const uint8_t identity[IDENTITY
 /* It was settled for good. */
 void suspects_clear(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN]);
 
-/* Forgets what was not heard of for a day. True when it changed anything. */
+/* Forgets crashes that were not heard of for a day, and mere doubts after an hour. True when it
+ * changed anything. */
 bool suspects_age(struct suspects *suspects, int64_t now_ns);
 
 /* NULL: nothing is known against it. Valid until the next change. */

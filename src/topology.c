@@ -247,7 +247,10 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 static void add_quarantine(struct script *script, const struct conf_queue *queue, bool passive)
 {
 	char *name = arena_printf(script->arena, "%s" QUARANTINE_SUFFIX, queue->name);
-	CHECK(name);
+	if (!name) {
+		script->short_of_memory = true;
+		return;
+	}
 	struct step *step = add(script, (struct step){ .kind = STEP_QUEUE,
 					    .name = name,
 					    .passive = passive,
@@ -281,8 +284,10 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 struct script *topology_quarantine(const struct conf_queue *queue)
 {
 	struct script *script = script_create();
+	if (!script)
+		return NULL;
 	add_quarantine(script, queue, true);
-	return script;
+	return whole(script);
 }
 
 struct script *topology_exchanges(const struct conf *conf)

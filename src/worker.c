@@ -156,22 +156,26 @@ static void refuse_more(struct link *link, enum warren_stop stop)
 	link_drain(link);
 }
 
-/*
- * A thread is stuck in a job that was given up. The process takes no more; its other jobs are not
- * told to stop, and have all the time they need: a replacement is on its way already.
- */
+/* Another process has its post: it takes no more. Its jobs are not told to stop, and have all the
+ * time they need. */
+static void retire(struct worker *w, const char *because)
+{
+	if (w->phase != PHASE_RUN)
+		return;
+	w->phase = PHASE_DRAIN;
+	w->deadline_ns = CLOCK_NEVER;
+	log_event(LOG_INFO, "drain.start", L_STR("because", because));
+	for_links(w, refuse_more, 0);
+}
+
+/* A thread is stuck in a job that was given up. */
 static void wind_down(struct worker *w, const char *which)
 {
 	w->overrun = true;
 	if (w->exit_code == EXIT_OK)
 		w->exit_code = EXIT_TIME_LIMIT;
 	(void)ipc_send(w->setup->supervisor, IPC_OVERRUN, 0, which);
-	if (w->phase != PHASE_RUN)
-		return;
-	w->phase = PHASE_DRAIN;
-	w->deadline_ns = CLOCK_NEVER;
-	log_event(LOG_WARN, "drain.start", L_STR("because", which));
-	for_links(w, refuse_more, 0);
+	retire(w, which);
 }
 
 static void leave_now(struct worker *w)
@@ -357,6 +361,8 @@ static void hear(struct worker *w)
 		}
 		if (msg.word == IPC_DRAIN)
 			drain(w, msg.number * NS_PER_MS);
+		else if (msg.word == IPC_RETIRE)
+			retire(w, "another process has its post");
 		else if (msg.word == IPC_NOW)
 			leave_now(w);
 	}

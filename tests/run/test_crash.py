@@ -98,7 +98,8 @@ class Crash(WarrendTest):
 
     def test_an_exit_that_nothing_announced_is_pinned_down_in_the_quarantine(self):
         daemon = self.warrend(work(threads=2))
-        self.put("work", "bad;_exit 0", delivery_mode=2)
+        # a code that warren's own processes use, too
+        self.put("work", "bad;_exit 75", delivery_mode=2)
         headers, _ = self.dead()
         self.assertEqual(headers["x-warren-signal"], "EXIT")
         # once beside others, where it is only suspected, and three times alone
@@ -128,6 +129,33 @@ class Crash(WarrendTest):
         daemon.wait_for("job.done")
         daemon.wait_for("job.quarantined", 2)
         self.assertEqual({e.pid for e in daemon.ledger("end", "job")}, {daemon.quarantine()})
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_child_of_a_task_speaks_for_itself_alone(self):
+        daemon = self.warrend(work(threads=1))
+        self.put("work", f"parent;child;wait {daemon.path('go')}", delivery_mode=2)
+        daemon.ran("parent", what="start")
+        open(daemon.path("go"), "w").close()
+        daemon.wait_for("job.done")
+        self.put("work", f"next;wait {daemon.path('on')}", delivery_mode=2)
+        daemon.ran("next", what="start")
+        os.kill(daemon.worker(), signal.SIGKILL)
+        daemon.wait_for("job.suspect", certain="false")
+        self.assertFalse(daemon.events("job.suspect", certain="true"))
+        open(daemon.path("on"), "w").close()
+        daemon.wait_for("job.done", 2)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_its_copy_in_another_queue_is_another_message(self):
+        bound = {"bindings": [{"exchange": "news"}]}
+        daemon = self.warrend([work(**bound), {"name": "calm", "task": "text.upper", "crash_limit": 1, **bound}],
+                              exchanges=[{"name": "news", "type": "fanout"}])
+        for _ in range(5):
+            self.channel.basic_publish("news", "", "bad;raise 11", mandatory=True)
+        daemon.wait_for("job.done", 5, queue="calm")
+        for _ in range(5):
+            self.dead()
+        self.assertEqual(self.ready("calm.dead"), 0)
         self.assertEqual(daemon.stop(), 0)
 
     def test_a_thread_that_its_task_ends_harms_nobody(self):

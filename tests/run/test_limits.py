@@ -1,8 +1,9 @@
 """Promise 8, and recycling: what takes too long or wears out is replaced, and nobody else notices."""
 
+import time
 import unittest
 
-from harness import WarrendTest
+from harness import WarrendTest, wait_until
 
 
 def work(**more):
@@ -117,6 +118,25 @@ class Recycling(WarrendTest):
         self.put("work", "last", delivery_mode=2)
         daemon.ran("last")
         self.assertEqual(len(daemon.ledger("start")), 101, "each once")
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_long_job_outlives_the_recycling_of_its_process(self):
+        daemon = self.warrend(work(time_limit="0"), workers={"recycle_jobs": 20, "drain_limit": "1s"})
+        self.put("work", f"long;wait {daemon.path('go')}", delivery_mode=2)
+        old = daemon.ran("long", what="start")[0].pid
+        for batch in range(3):
+            jobs = [f"job{batch}-{i}" for i in range(25)]
+            self.put("work", *jobs, delivery_mode=2)
+            for job in jobs:
+                daemon.ran(job)
+        daemon.wait_for("worker.recycle", pid=old)
+        daemon.wait_for("drain.start", because="another process has its post")
+        seconds = time.monotonic() + 2  # longer than the drain limit
+        wait_until(lambda: time.monotonic() > seconds, "the drain limit passes")
+        open(daemon.path("go"), "w").close()
+        self.assertEqual([e.pid for e in daemon.ran("long")], [old])
+        daemon.wait_for("worker.exited", pid=old, code=0)
+        self.assertEqual(len(daemon.ledger("start", "long")), 1)
         self.assertEqual(daemon.stop(), 0)
 
     def test_by_memory_and_with_the_replacement_first(self):

@@ -9,7 +9,7 @@
 
 enum { LARGE = 100000 };
 
-static char queue_name[] = "work";
+static char queue_name[] = "work", other_name[] = "other";
 static struct conf_queue queue;
 static struct warren_job *job;
 static uint8_t first[IDENTITY_LEN];
@@ -55,6 +55,9 @@ START_TEST(every_part_counts)
 	struct msg original = j->msg;
 
 	ck_assert(is_same());
+	queue.name = other_name; /* a copy in another queue runs another task */
+	ck_assert(!is_same());
+	queue.name = queue_name;
 	j->first_exchange = BYTES_LIT("filesn");
 	j->first_routing_key = BYTES_LIT("ew.a");
 	ck_assert(!is_same());

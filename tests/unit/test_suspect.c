@@ -129,16 +129,19 @@ START_TEST(the_guilty_are_remembered_longest)
 }
 END_TEST
 
-START_TEST(a_day_later_all_is_forgotten)
+START_TEST(doubts_are_forgotten_after_an_hour_crashes_after_a_day)
 {
-	const int64_t day_ns = 24 * 3600 * NS_PER_S;
+	const int64_t hour_ns = 3600 * NS_PER_S;
 
 	suspects_doubt(&suspects, id(1), SIGKILL, 1);
-	suspects_doubt(&suspects, id(2), SIGKILL, NS_PER_S);
-	ck_assert(!suspects_age(&suspects, day_ns));
-	ck_assert(suspects_age(&suspects, day_ns + 2));
+	suspects_blame(&suspects, id(2), 0, SIGSEGV, 1);
+	ck_assert(!suspects_age(&suspects, hour_ns));
+	ck_assert(suspects_age(&suspects, hour_ns + 2));
 	ck_assert_ptr_null(suspects_find(&suspects, id(1)));
+	ck_assert(!suspects_age(&suspects, 24 * hour_ns));
 	ck_assert_ptr_nonnull(suspects_find(&suspects, id(2)));
+	ck_assert(suspects_age(&suspects, 24 * hour_ns + 2));
+	ck_assert_uint_eq(suspects.n, 0);
 }
 END_TEST
 
@@ -301,7 +304,7 @@ int main(void)
 	tcase_add_test(t, what_stands_on_a_copy_is_not_remembered_besides);
 	tcase_add_test(t, nobody_is_nobody);
 	tcase_add_test(t, the_guilty_are_remembered_longest);
-	tcase_add_test(t, a_day_later_all_is_forgotten);
+	tcase_add_test(t, doubts_are_forgotten_after_an_hour_crashes_after_a_day);
 	tcase_add_test(t, identities_travel_as_text);
 	tcase_add_test(t, signals_have_names);
 	tcase_add_test(t, who_is_marked_is_to_blame_and_nobody_else);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -213,6 +214,19 @@ static void leave_at_once(struct run *run, const char *rest)
 	_exit(atoi(rest));
 }
 
+/* Dead unless a child of ours that ends in order is seen to end in order. */
+static void have_child(struct run *run, const char *rest)
+{
+	int status = -1;
+	pid_t pid = fork();
+	(void)rest;
+	if (pid == 0)
+		exit(7);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+	    WEXITSTATUS(status) != 7)
+		run->verdict = warren_dead(run->job, "the child ended with %x", (unsigned)status);
+}
+
 static void exit_thread(struct run *run, const char *rest)
 {
 	(void)run;
@@ -272,6 +286,7 @@ static const struct {
 	{ "exit", call_exit },
 	{ "_exit", leave_at_once },
 	{ "thread_exit", exit_thread },
+	{ "child", have_child },
 	{ "stun", stun },
 };
 
