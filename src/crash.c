@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <execinfo.h>
+#include <limits.h>
 #include <link.h>
 #include <pthread.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "plugin.h"
 
 enum {
 	SIGNAL_STACK = 64 * 1024,
@@ -41,6 +43,7 @@ struct module {
 static struct {
 	struct score *score;
 	pid_t pid; /* a child that a plugin has forked says nothing in our name */
+	char program[PATH_MAX];
 	struct module modules[MODULES_MAX];
 	size_t n_modules;
 	timer_t limit; /* fires SIGKILL */
@@ -67,7 +70,7 @@ static int note_module(struct dl_phdr_info *info, size_t size, void *data)
 		return 1;
 	*m = (struct module){ .base = info->dlpi_addr,
 		.low = UINTPTR_MAX,
-		.name = info->dlpi_name && *info->dlpi_name ? info->dlpi_name : "warrend" };
+		.name = info->dlpi_name && *info->dlpi_name ? info->dlpi_name : crash.program };
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 		uintptr_t low = info->dlpi_addr + p->p_vaddr;
@@ -118,25 +121,26 @@ static uintptr_t fault_place(const void *context)
 #endif
 }
 
-/* From the frame that faulted on; those of the handler above it tell nothing. */
-static void log_frames(const void *context)
+/* From the frame that faulted on, which is told before the search for the others, which may fail;
+ * those of the handler above it tell nothing. */
+static void log_frames(uintptr_t place)
 {
 	void *frames[FRAMES_MAX];
-	int n = backtrace(frames, FRAMES_MAX), first = 0;
-	uintptr_t place = fault_place(context);
+	int n, first = 0;
 
+	if (place)
+		log_frame(0, place);
+	n = backtrace(frames, FRAMES_MAX);
 	for (int i = 0; i < n && first == 0; i++)
 		if ((uintptr_t)frames[i] == place)
-			first = i;
-	if (first == 0 && place)
-		log_frame(0, place);
+			first = i + 1;
 	for (int i = first; i < n; i++)
-		log_frame(i - first + (first == 0 && place), (uintptr_t)frames[i]);
+		log_frame(i - first + (place != 0), (uintptr_t)frames[i]);
 }
 
 static bool near_stack_end(uintptr_t address)
 {
-	return address < self.low + NEAR_STACK && address + NEAR_STACK > self.low;
+	return self.low && address < self.low + NEAR_STACK && address + NEAR_STACK > self.low;
 }
 
 static void log_crash(int signal, const siginfo_t *info)
@@ -152,6 +156,7 @@ static void log_crash(int signal, const siginfo_t *info)
 	log_event(LOG_ERROR, "worker.crashed", L_STR("signal", suspect_signal_name(signal)),
 	    L_OPT("address", address), L_OPT("job", has_job ? job.id : NULL),
 	    L_OPT("task", has_job ? job.task : NULL), L_OPT("queue", has_job ? job.queue : NULL),
+	    L_OPT("message_id", has_job ? job.message_id : NULL), L_OPT("while", plugins_at_work()),
 	    L_OPT("hint",
 		kernel && near_stack_end((uintptr_t)info->si_addr) ? "stack overflow?" : NULL));
 }
@@ -181,7 +186,7 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 		if (crash.has_limit)
 			(void)timer_settime(crash.limit, 0, &limit, NULL);
 		log_crash(signal, info);
-		log_frames(context);
+		log_frames(fault_place(context));
 		if (crash.has_limit) /* a core may take its time */
 			(void)timer_settime(crash.limit, 0, &none, NULL);
 	}
@@ -200,7 +205,10 @@ static void on_exit_called(void)
 	if (self.row)
 		score_crash(crash.score, self.row, SIGNAL_EXIT);
 	log_event(LOG_ERROR, "plugin.exit_called", L_OPT("job", has_job ? job.id : NULL),
-	    L_OPT("task", has_job ? job.task : NULL), L_OPT("queue", has_job ? job.queue : NULL));
+	    L_OPT("task", has_job ? job.task : NULL), L_OPT("queue", has_job ? job.queue : NULL),
+	    L_OPT("message_id", has_job ? job.message_id : NULL),
+	    L_OPT("while", plugins_at_work()));
+	log_frames(0);
 	_exit(EXIT_PLUGIN_EXIT);
 }
 
@@ -209,6 +217,12 @@ static void on_exit_called(void)
 void crash_allow_exit(void)
 {
 	atomic_store(&crash.may_exit, true);
+}
+
+static void guard_exit(void)
+{
+	if (atexit(on_exit_called) != 0 || at_quick_exit(on_exit_called) != 0)
+		log_event(LOG_WARN, "crash.no-exit-guard", L_STR("why", "out of memory"));
 }
 
 void crash_init(struct score *score)
@@ -221,14 +235,20 @@ void crash_init(struct score *score)
 
 	crash.score = score;
 	crash.pid = getpid();
-	crash.n_modules = 0;
-	(void)dl_iterate_phdr(note_module, NULL);
+	if (readlink("/proc/self/exe", crash.program, sizeof(crash.program) - 1) < 0)
+		crash.program[0] = '\0';
 	(void)backtrace(frame, 1); /* the first call loads the unwinder, which allocates */
 	crash.has_limit = timer_create(CLOCK_MONOTONIC, &kill_us, &crash.limit) == 0;
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++)
 		CHECK(sigaction(faults[i], &action, NULL) == 0);
-	if (atexit(on_exit_called) != 0 || at_quick_exit(on_exit_called) != 0)
-		log_event(LOG_WARN, "crash.no-exit-guard", L_STR("why", "out of memory"));
+	crash_know_plugins();
+}
+
+void crash_know_plugins(void)
+{
+	crash.n_modules = 0;
+	(void)dl_iterate_phdr(note_module, NULL);
+	guard_exit();
 }
 
 static void note_stack(void)

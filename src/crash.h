@@ -8,10 +8,14 @@
 #include "score.h"
 
 /*
- * Once, after the plugins are open and before any thread: handlers for the signals of faults, and
- * for exit() where nobody but us may call it. The scoreboard must outlive the process's threads.
+ * Once, before the plugins are opened: handlers for the signals of faults, and for exit() where
+ * nobody but us may call it. The scoreboard must outlive the process's threads.
  */
 void crash_init(struct score *score);
+
+/* Once more after they are open, before any thread: frames in them can be told from then on, and at
+ * exit() our handler comes before those that they and their libraries have registered. */
+void crash_know_plugins(void);
 
 /* exit() is in order from now on. */
 void crash_allow_exit(void);

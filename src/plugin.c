@@ -88,6 +88,14 @@ static void list_name(char *list, size_t size, const char *name)
 	snprintf(list + len, size - len, "%s%s", len ? ", " : "", name);
 }
 
+/* Read by a signal handler of the same thread. */
+static const char *volatile at_work;
+
+const char *plugins_at_work(void)
+{
+	return at_work;
+}
+
 /* ---- The file ---- */
 
 /* By the name that the configuration gives: links on the way count, too. */
@@ -134,7 +142,9 @@ static const struct warren_plugin *open_file(struct opening *o)
 	}
 	if (!check_file(o, path))
 		return NULL;
+	at_work = o->wanted->file;
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	at_work = NULL;
 	const struct warren_plugin *found = library ? dlsym(library, "warren_plugin") : NULL;
 	if (!found) {
 		const char *why = dlerror();
@@ -489,7 +499,9 @@ static bool start_one(struct plugin *plugin, char *why, size_t why_size)
 	if (plugin->descriptor.open) {
 		host->why = why;
 		host->why_size = why_size;
+		at_work = plugin->file;
 		bool good = plugin->descriptor.open(host, &plugin->state);
+		at_work = NULL;
 		host->why = NULL;
 		plugin->started = good;
 		return accepted(good, why, why_size);

@@ -75,6 +75,10 @@ const struct task *plugins_find(const struct plugins *plugins, struct bytes name
 const struct task *plugins_find_for(
     const struct plugins *plugins, const struct conf_queue *queue, struct bytes name);
 
+/* The file of the plugin that is being opened, or whose open() is running, by the only thread that
+ * there is then; NULL: none. For last words. */
+const char *plugins_at_work(void);
+
 size_t plugins_count(const struct plugins *plugins);
 const struct plugin *plugins_at(const struct plugins *plugins, size_t index);
 

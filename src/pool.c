@@ -177,7 +177,7 @@ static bool is_harmless(struct pool_thread *t, struct warren_job *job, const str
 	if (known->leases && job->attempt > job->queue->retry.attempts) {
 		job->attempt = job->queue->retry.attempts;
 		*outcome = not_run(job, OUTCOME_TIMED_OUT,
-		    "its runs took too long, %d times: the broker took it back, or they were "
+		    "its runs took too long (%d of them): the broker took it back, or they were "
 		    "killed",
 		    known->leases);
 		return false;
@@ -187,6 +187,8 @@ static bool is_harmless(struct pool_thread *t, struct warren_job *job, const str
 	if (!topology_has_quarantine(job->queue) ||
 	    !(quarantine ? job->crashes > carried : known->doubtful || unknown_trouble))
 		return true;
+	job->attempt -=
+	    known->leases; /* the supervisor still has them, and the next one adds them */
 	*outcome = put_aside(job);
 	return false;
 }
@@ -200,8 +202,8 @@ static enum ipc_word news_of(enum action_kind kind)
 	case ACTION_DROP:
 		return IPC_SETTLED;
 	case ACTION_RETRY:
-	case ACTION_ASIDE:
 		return IPC_RETRIED;
+	case ACTION_ASIDE:
 	case ACTION_GIVE_BACK:
 	case ACTION_NOTHING:
 		break;
@@ -415,8 +417,9 @@ static void log_job(
 	if (s->action.kind == ACTION_RETRY)
 		delay = L_NS("delay", s->delay_ns);
 	if (s->action.kind != ACTION_DONE || s->lost)
-		verdict = L_STR(
-		    "verdict", s->action.verdict ? s->action.verdict : outcome_word(s->outcome));
+		verdict = L_STR("verdict", s->action.verdict && s->action.kind != ACTION_ASIDE
+					       ? s->action.verdict
+					       : outcome_word(s->outcome));
 	log_event(ending->level, ending->event, L_STR("job", job->id),
 	    L_BYTES("task", job->task_name), L_STR("queue", job->queue->label),
 	    L_INT("attempt", job->attempt), L_NS("took", job->ended_ns - job->started_ns),

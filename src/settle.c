@@ -186,7 +186,7 @@ static bool make_copy(struct settler *settler, struct warren_job *job, const str
 		.host = settler->host,
 		.plugin = plugin_label(job),
 		.crashes = job->crashes,
-		.signal = job->signal };
+		.signal = job->crashes ? job->signal : NULL };
 	memset(out, 0, sizeof(*out));
 	if (!copy_make(job, &stamp, out))
 		return false;

@@ -117,7 +117,7 @@ void suspects_retried(struct suspects *suspects, const uint8_t identity[IDENTITY
 	if (!known)
 		return;
 	known->suspect.leases = 0;
-	if (!known->suspect.doubtful)
+	if (known->suspect.crashes == 0)
 		forget(suspects, known);
 }
 

@@ -49,7 +49,8 @@ void suspects_doubt(
 void suspects_lease_lost(
     struct suspects *suspects, const uint8_t identity[IDENTITY_LEN], int64_t now_ns);
 
-/* It was published anew, and the runs that these leases were stand on it as attempts. */
+/* It has run, alone if it was doubtful, and was published anew: its leases stand on it as attempts
+ * now, and a mere doubt is gone. */
 void suspects_retried(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN]);
 
 /* It was settled for good. */

@@ -344,7 +344,7 @@ static void become_orphan(struct worker *w)
 	w->orphan = true;
 	if (w->exit_code == EXIT_OK)
 		w->exit_code = EXIT_ORPHAN;
-	log_event(LOG_ERROR, "supervisor.gone", L_INT("worker", w->setup->number));
+	log_event(LOG_ERROR, "supervisor.gone", L_NS("limit", LEAVE_LIMIT_NS));
 	drain(w, LEAVE_LIMIT_NS);
 }
 
@@ -514,15 +514,17 @@ int worker_main(const struct worker_setup *setup)
 	struct conf_errors errors = { 0 };
 	char why[512];
 	ignore_signals();
+	crash_init(setup->score);
 	w.plugins = open_plugins(setup->conf, &errors);
 	if (!w.plugins || !plugins_start(w.plugins, &errors)) {
 		int code = refused_by_errors(setup, &errors); /* which names their files */
 		plugins_stop(w.plugins);
+		crash_allow_exit();
 		return code;
 	}
 	broker_init();
 	identity_init();
-	crash_init(setup->score); /* last: at exit() its handler comes before those of libraries */
+	crash_know_plugins();
 	if (!start(&w, why, sizeof(why))) {
 		log_event(LOG_ERROR, "worker.failed", L_STR("reason", why));
 		end_of_itself(&w, EXIT_OS);

@@ -92,6 +92,9 @@ START_TEST(what_stands_on_a_copy_is_not_remembered_besides)
 	suspects_lease_lost(&suspects, id(1), 1);
 	suspects_retried(&suspects, id(1));
 	ck_assert_ptr_null(suspects_find(&suspects, id(1)));
+	suspects_doubt(&suspects, id(4), SIGKILL, 1);
+	suspects_retried(&suspects, id(4)); /* it ran alone, and nothing happened */
+	ck_assert_ptr_null(suspects_find(&suspects, id(4)));
 	suspects_lease_lost(&suspects, id(2), 1);
 	suspects_blame(&suspects, id(2), 0, SIGSEGV, 1);
 	suspects_retried(&suspects, id(2));
