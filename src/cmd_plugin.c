@@ -265,11 +265,25 @@ static struct warren_job *make_job(struct dry_run *run, const struct task *task)
 /* ---- Running ---- */
 
 static struct warren_job *running; /* what Ctrl-C stops */
+static bool in_task;
 
 static void on_interrupt(int signal)
 {
 	(void)signal;
 	job_stop(running, WARREN_STOP_CANCEL);
+}
+
+/* A task that ends the process must not look as if it were done. */
+static void on_exit_called(void)
+{
+	static const char words[] = "verdict: none\nwarren: the task called exit() or "
+				    "pthread_exit(): in warrend that takes its "
+				    "worker process or thread down\n";
+	if (!in_task)
+		return;
+	if (write(STDERR_FILENO, words, sizeof(words) - 1) < 0)
+		_exit(EXIT_OS);
+	_exit(EXIT_INTERNAL);
 }
 
 static enum warren_verdict run_job(
@@ -282,7 +296,9 @@ static enum warren_verdict run_job(
 	job->started_ns = clock_mono_ns();
 	if (limit_ns)
 		job->deadline_ns = job->started_ns + limit_ns;
+	in_task = atexit(on_exit_called) == 0;
 	enum warren_verdict verdict = task_run(thread, job);
+	in_task = false;
 	job->ended_ns = clock_mono_ns();
 	signal(SIGINT, SIG_DFL);
 	return verdict;

@@ -72,8 +72,10 @@ static bool is_owner_trusted(const char *path, const struct stat *st, char *why,
 	if (st->st_uid == 0 || st->st_uid == geteuid())
 		return true;
 	(void)snprintf(why, why_size,
-	    "%s (mode %04o) belongs to user %lu, but must belong to root or to user %lu", path,
-	    st->st_mode & 07777, (unsigned long)st->st_uid, (unsigned long)geteuid());
+	    "%s%s (mode %04o) belongs to user %lu, but must belong to root or to user %lu; chown%s "
+	    "mends it",
+	    S_ISLNK(st->st_mode) ? "the link " : "", path, st->st_mode & 07777,
+	    (unsigned long)st->st_uid, (unsigned long)geteuid(), S_ISLNK(st->st_mode) ? " -h" : "");
 	return false;
 }
 
@@ -189,8 +191,8 @@ bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t wh
 		(void)snprintf(why, why_size, "%s is not a regular file", path);
 	else if (secret && (open_one.st_mode & S_IROTH))
 		(void)snprintf(why, why_size,
-		    "%s (mode %04o) holds a secret and is readable by others", resolved,
-		    open_one.st_mode & 07777);
+		    "%s (mode %04o) holds a secret and is readable by others; chmod o= mends it",
+		    resolved, open_one.st_mode & 07777);
 	else
 		return is_ours(resolved, &open_one, why, why_size);
 	return false;

@@ -160,8 +160,8 @@ class Outages(FaultTest):
     def test_A6(self):
         """The broker is killed and started again four times, each time as soon as jobs flow.
 
-        At most one run per channel and kill again; no worker is replaced; no leak. (The matrix asks for 50 restarts in 5
-        minutes; a node needs some ten seconds for a start here.)"""
+        At most one run per channel and kill again; no worker is replaced; no leak. (Fifty restarts, each of which takes
+        a node some ten seconds, would be too many here.)"""
         daemon = self.begin()
         self.load(commands="busy 50", rate=40)
         for _ in range(4):

@@ -211,8 +211,7 @@ class Slow(NetTest):
 
     @row("B12")
     def test_B12(self):
-        """50 kB a second, with messages and replies that take several heartbeats: two of 400 kB each way (the matrix has
-        8 MiB, which is 160 s of the same).
+        """50 kB a second, with messages and replies that take several heartbeats: two of 400 kB each way.
 
         Nobody is taken for dead: no connection is lost, nothing is run or answered again."""
         daemon = self.begin()
@@ -288,8 +287,7 @@ class Storm(NetTest):
 
     @row("B18")
     def test_B18(self):
-        """All connections of 5 daemons with 2 workers and a quarantine each (30 connections; the matrix has 160, which two
-        cores do not carry) are reset at once, and for 8 s whoever connects is hung up on.
+        """All connections of 5 daemons with 2 workers and a quarantine each (30 connections) are reset at once, and for 8 s whoever connects is hung up on.
 
         Attempts spread: no tenth of a second sees more than a tenth of them all. Everybody is back within 15 s, and the
         attempts become fewer while the outage lasts."""

@@ -416,7 +416,7 @@ class Start(ProcTest):
     def test_C15(self):
         """A plugin refuses to open in the worker, which exits with 78: before anything has consumed, and later.
 
-        Before: `worker.fatal`, and the supervisor exits with 78. Later, by DESIGN.md, that is no reason to end: back-off,
+        Before: `worker.fatal`, and the supervisor exits with 78. Later that is no reason to end: back-off,
         the reason in the log, and the service is back when the plugin opens again."""
         trap = os.path.join(self.folder(), "trap")
         touch(trap, "refuse")

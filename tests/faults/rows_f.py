@@ -69,7 +69,7 @@ class Sizes(PublisherTest):
         """Bodies of 24 MiB where 16 MiB are the limit, three at a time, and one of exactly the limit plus one byte.
 
         They go through a temporary file, not through memory (growth less than 4 MiB), and are dead-lettered whole, as `refused`; nothing
-        is given back or run; the others go on. (FAULTS.md has a dead letter without its body; by DESIGN.md it keeps it.)"""
+        is given back or run; the others go on."""
         daemon = self.begin()
         worker = daemon.worker()
         before = peak = anonymous_kib(worker)
@@ -173,8 +173,7 @@ class Names(PublisherTest):
     def test_F5(self):
         """200 messages for tasks that nobody has, some without a name, one with a name that is none; between them sound ones.
 
-        Dead-lettered at once as `unknown-task`, run never, one line of the log each. (DESIGN.md has one line for each job; FAULTS.md's thinned
-        log is for complaints that repeat.)"""
+        Dead-lettered at once as `unknown-task`, run never, one line of the log each."""
         queue = self.work(route="type", tasks=["ledger.*"])
         del queue["task"]
         daemon = self.begin([queue, self.work("plain", threads=1)], warm=["plain"])

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import tempfile
 import unittest
 
-from harness import WarrendTest, wait_until
+from harness import LEDGER, WarrendTest, wait_until
 
 
 def work(**more):
@@ -157,6 +158,13 @@ class Crash(WarrendTest):
             self.dead()
         self.assertEqual(self.ready("calm.dead"), 0)
         self.assertEqual(daemon.stop(), 0)
+
+    def test_a_dry_run_that_calls_exit_is_not_done(self):
+        for body in ("x;exit 0", "x;thread_exit"):
+            with tempfile.TemporaryDirectory() as folder:
+                done = self.warren("plugin", "run", LEDGER, "ledger.run", "-o", f"file={folder}/ledger",
+                                   input=body.encode(), code=70)
+                self.assertIn(b"verdict: none", done.stderr)
 
     def test_a_thread_that_its_task_ends_harms_nobody(self):
         daemon = self.warrend(work())
