@@ -45,8 +45,10 @@ class Unreadable(WireTest):
     def test_is_rejected_after_a_notice_and_all_others_are_done(self):
         daemon, bound = self.poisoned(type="classic")
         self.finish(daemon, bound=bound, excluded=["poison"])
-        self.assertEqual(len(daemon.events("msg.rejected")), 1)
-        self.assertEqual(sum(self.found.dead.values()), 0, "the notice was all there was")
+        # Once, unless the reject was lost with its connection: then it comes again, with a notice of its own.
+        rejected = len(daemon.events("msg.rejected"))
+        self.assertLessEqual(rejected, 2)
+        self.assertEqual(sum(self.found.dead.values()), rejected - 1, "one notice each time, and nothing else")
 
     def test_is_kept_by_a_quorum_queue_that_dead_letters_by_itself(self):
         daemon, bound = self.poisoned()
