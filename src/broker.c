@@ -35,6 +35,8 @@
 #include "tls.h"
 #include "topology.h"
 
+#define ARRIVAL_NS (NS_PER_S / 2) /* for a last word on a connection that is given up */
+
 enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
 	FRAME_MIN = 4096,   /* the protocol's */
@@ -1393,12 +1395,38 @@ bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag)
 	return send_if_open(broker, channel, AMQP_BASIC_NACK_METHOD, &m);
 }
 
+/*
+ * Closing a socket with unread data resets the connection, and a reset may overtake what was sent
+ * last. So the peer is told that nothing more comes, and what it still sends is thrown away until
+ * it has read all and hangs up itself.
+ */
+static void let_it_arrive(int fd)
+{
+	int64_t deadline_ns = clock_mono_ns() + ARRIVAL_NS;
+	char rest[16384];
+	if (shutdown(fd, SHUT_WR) != 0)
+		return;
+	for (;;) {
+		struct pollfd readable = { .fd = fd, .events = POLLIN };
+		if (poll(&readable, 1, clock_until_ms(deadline_ns, 1000)) <= 0)
+			return;
+		ssize_t n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN) ||
+		    clock_mono_ns() >= deadline_ns)
+			return;
+	}
+}
+
 bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	/* Also the last word on a connection that can no longer be read. */
-	if (broker->lost && broker->error.fault == FAULT_UNREADABLE)
-		return amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) ==
-		       AMQP_STATUS_OK;
+	if (broker->lost && broker->error.fault == FAULT_UNREADABLE) {
+		if (amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) !=
+		    AMQP_STATUS_OK)
+			return false;
+		let_it_arrive(amqp_get_sockfd(broker->amqp));
+		return true;
+	}
 	amqp_basic_reject_t m = { .delivery_tag = tag };
 	return send_if_open(broker, channel, AMQP_BASIC_REJECT_METHOD, &m);
 }
