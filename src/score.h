@@ -46,7 +46,7 @@ struct score_job {
 	int32_t attempt;
 	int32_t crashes; /* that the message itself tells of */
 	uint32_t redelivered;
-	uint32_t spare;
+	uint32_t spare;      /* so that it is whole words without a hole */
 	int64_t started_ns;  /* CLOCK_MONOTONIC */
 	int64_t deadline_ns; /* soft limit; CLOCK_NEVER: none */
 	int64_t kill_ns;     /* it is given up then; CLOCK_NEVER: never */

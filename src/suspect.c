@@ -16,21 +16,30 @@ bool identity_known(const uint8_t identity[IDENTITY_LEN])
 	return memcmp(identity, none, IDENTITY_LEN) != 0;
 }
 
+/* Its place in the list; suspects->n where it is not known. */
+static size_t index_of(const struct suspects *suspects, const uint8_t identity[IDENTITY_LEN])
+{
+	size_t i = 0;
+
+	while (i < suspects->n &&
+	       memcmp(suspects->list[i].suspect.identity, identity, IDENTITY_LEN) != 0)
+		i++;
+	return i;
+}
+
 static struct known *find(struct suspects *suspects, const uint8_t identity[IDENTITY_LEN])
 {
-	for (size_t i = 0; i < suspects->n; i++)
-		if (memcmp(suspects->list[i].suspect.identity, identity, IDENTITY_LEN) == 0)
-			return &suspects->list[i];
-	return NULL;
+	size_t i = index_of(suspects, identity);
+
+	return i < suspects->n ? &suspects->list[i] : NULL;
 }
 
 const struct suspect *suspects_find(
     const struct suspects *suspects, const uint8_t identity[IDENTITY_LEN])
 {
-	for (size_t i = 0; i < suspects->n; i++)
-		if (memcmp(suspects->list[i].suspect.identity, identity, IDENTITY_LEN) == 0)
-			return &suspects->list[i].suspect;
-	return NULL;
+	size_t i = index_of(suspects, identity);
+
+	return i < suspects->n ? &suspects->list[i].suspect : NULL;
 }
 
 static int guilt(const struct known *known)
