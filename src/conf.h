@@ -8,6 +8,8 @@
 #include "log.h"
 #include "msg.h"
 
+enum { CONF_THREADS_MAX = 1024 }; /* of a queue, as options.def has it */
+
 /* One AMQP URL, taken apart by our own parser (url.c). */
 struct url {
 	bool tls;

@@ -54,7 +54,10 @@ struct conn {
 	int64_t good_since_ns; /* 0: not all is built up */
 	struct log_complaint complaint;
 	int64_t heartbeat_sent_ns;
-	char trouble[BROKER_TEXT_MAX + 64];
+	int64_t since_ns; /* up, or down, for so long */
+	int64_t trouble_at_ns, connect_at_ns;
+	size_t url;                         /* of the last attempt */
+	char trouble[BROKER_TEXT_MAX + 64]; /* the last one; it stays when all is well again */
 
 	/* For the watching thread, which must not take the lock. */
 	pthread_mutex_t fd_lock;
@@ -302,12 +305,18 @@ static struct log_field log_code(int code)
 	return field;
 }
 
+static void note_trouble(struct conn *conn, const struct broker_error *error)
+{
+	conn->trouble_at_ns = clock_mono_ns();
+	(void)snprintf(conn->trouble, sizeof(conn->trouble), "%s: %s",
+	    broker_fault_word(error->fault), error->text);
+}
+
 static void complain(
     struct conn *conn, const struct url *url, const struct broker_error *error, int64_t wait_ns)
 {
 	uint64_t silent = 0;
-	(void)snprintf(conn->trouble, sizeof(conn->trouble), "%s: %s",
-	    broker_fault_word(error->fault), error->text);
+	note_trouble(conn, error);
 	if (!log_complain(&conn->complaint, &silent))
 		return;
 	log_event(LOG_WARN, error->fault == FAULT_AUTH ? "conn.refused" : "conn.retry",
@@ -331,6 +340,7 @@ static struct broker *try_to_connect(struct conn *conn, int64_t *wait_ns)
 		bool round_over = conn->next_url % broker_conf->n_urls == 0;
 		*wait_ns = round_over ? next_backoff(conn, &error) : 0;
 		conn_lock(conn);
+		conn->url = index;
 		complain(conn, &broker_conf->urls[index], &error, *wait_ns);
 		conn_unlock(conn);
 		return NULL;
@@ -349,7 +359,8 @@ static void install(struct conn *conn, struct broker *broker)
 	conn->broker = broker;
 	conn->broken = false;
 	conn->good_since_ns = conn->heartbeat_sent_ns = 0;
-	conn->trouble[0] = '\0';
+	conn->since_ns = clock_mono_ns();
+	conn->url = conn->next_url;
 	PTOK(pthread_mutex_lock(&conn->fd_lock));
 	conn->fd = broker_fd(broker);
 	PTOK(pthread_mutex_unlock(&conn->fd_lock));
@@ -374,8 +385,8 @@ static void tear_down(struct conn *conn)
 	log_event(LOG_WARN, "conn.lost", L_STR("conn", conn->name),
 	    L_STR("reason", broker_fault_word(why.fault)), log_code(why.code),
 	    L_OPT("text", why.text));
-	(void)snprintf(
-	    conn->trouble, sizeof(conn->trouble), "%s: %s", broker_fault_word(why.fault), why.text);
+	note_trouble(conn, &why);
+	conn->since_ns = clock_mono_ns();
 	/* One that is lost as soon as it is good would be made anew five times a second. */
 	if (conn->good_since_ns && clock_mono_ns() - conn->good_since_ns > GOOD_NS)
 		conn->backoff_ns = 0;
@@ -387,13 +398,13 @@ static void tear_down(struct conn *conn)
 }
 
 /* The first attempt after a loss waits too: everybody else lost it at the same moment. */
-static void connect_again(struct conn *conn, int64_t *at_ns)
+static void connect_again(struct conn *conn)
 {
 	conn_unlock(conn);
 	int64_t wait_ns = 0;
 	struct broker *broker = try_to_connect(conn, &wait_ns);
 	conn_lock(conn);
-	*at_ns = clock_mono_ns() + wait_ns;
+	conn->connect_at_ns = clock_mono_ns() + wait_ns;
 	if (!broker)
 		return;
 	if (conn->stopping) {
@@ -401,7 +412,7 @@ static void connect_again(struct conn *conn, int64_t *at_ns)
 		return;
 	}
 	install(conn, broker);
-	*at_ns = clock_mono_ns();
+	conn->connect_at_ns = clock_mono_ns();
 }
 
 static void look_after(struct conn *conn)
@@ -425,22 +436,21 @@ static void look_after(struct conn *conn)
 static void *keeper_main(void *arg)
 {
 	struct conn *conn = arg;
-	int64_t connect_at_ns = 0;
 	conn_lock(conn);
 	while (!conn->stopping) {
 		int64_t now = clock_mono_ns(), until = now + TICK_MS * NS_PER_MS;
 		if (conn->broken && !conn->leading) {
 			tear_down(conn);
 			struct broker_error lost = { .fault = FAULT_LOST };
-			connect_at_ns = clock_mono_ns() + next_backoff(conn, &lost);
+			conn->connect_at_ns = clock_mono_ns() + next_backoff(conn, &lost);
 			continue;
 		}
 		if (!conn->broker && !conn->no_reconnect) {
-			if (now >= connect_at_ns) {
-				connect_again(conn, &connect_at_ns);
+			if (now >= conn->connect_at_ns) {
+				connect_again(conn);
 				continue;
 			}
-			until = connect_at_ns;
+			until = conn->connect_at_ns;
 		} else if (conn->broker && !conn->broken) {
 			look_after(conn);
 			if (conn->hurry && !conn->leading)
@@ -471,6 +481,7 @@ struct conn *conn_create(
 	conn->ops = ops;
 	conn->owner = owner;
 	conn->fd = -1;
+	conn->since_ns = clock_mono_ns();
 	conn->wake_fd = wake_fd;
 	(void)snprintf(conn->name, sizeof(conn->name), "%s", name);
 	(void)snprintf(conn->client_name, sizeof(conn->client_name), "%.64s@%.63s %s",
@@ -617,4 +628,20 @@ void conn_seize(struct conn *conn)
 const char *conn_trouble(const struct conn *conn)
 {
 	return conn->broker ? "" : conn->trouble;
+}
+
+void conn_describe(const struct conn *conn, struct board_conn *out)
+{
+	const struct url *url = &conn->conf->broker.urls[conn->url];
+	*out = (struct board_conn){
+		.state = conn->broker ? BOARD_UP : BOARD_DOWN,
+		.since_ns = conn->since_ns,
+		.retry_at_ns = conn->broker || conn->no_reconnect ? 0 : conn->connect_at_ns,
+		.error_at_ns = conn->trouble_at_ns,
+	};
+	(void)snprintf(out->broker, sizeof(out->broker), "%s", url->shown);
+	(void)snprintf(out->error, sizeof(out->error), "%s", conn->trouble);
+	if (conn->broker)
+		(void)snprintf(
+		    out->product, sizeof(out->product), "%s", broker_product(conn->broker));
 }

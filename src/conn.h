@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 
+#include "board.h"
 #include "broker.h"
 
 struct conn;
@@ -100,6 +101,9 @@ void conn_no_reconnect(struct conn *conn);
  * 30 s). True when it did.
  */
 bool conn_watch(struct conn *conn, int64_t now_ns);
+
+/* How it stands, for the scoreboard. Lock held. */
+void conn_describe(const struct conn *conn, struct board_conn *out);
 
 /* Why there is no connection, for the status; empty when there is one. Lock held. */
 const char *conn_trouble(const struct conn *conn);

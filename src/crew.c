@@ -97,6 +97,27 @@ static uint32_t rows_needed(const struct conf *conf)
 	return rows > 0 ? rows : 1;
 }
 
+enum {
+	SPARE_TALLIES = 512, /* for the tasks of queues that are routed */
+	SPARE_ROWS = 1024,   /* for queues that are scaled up; they cost nothing until then */
+};
+
+static struct score *make_score(const struct generation *g, const struct conf *conf, int *fd)
+{
+	const struct score_size size = {
+		.workers = g->n_places,
+		.rows = rows_needed(conf),
+		.max_rows = rows_needed(conf) + SPARE_ROWS,
+		.queues = conf->n_queues > 0 ? (uint32_t)conf->n_queues : 1,
+		.tallies = 2 * (uint32_t)conf->n_queues + SPARE_TALLIES,
+	};
+	struct score *score = score_create(&size, fd);
+
+	for (uint32_t i = 0; score && i < conf->n_queues; i++)
+		atomic_store(&score_wish(score, i)->threads, (unsigned)conf->queues[i].threads);
+	return score;
+}
+
 struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 {
 	const struct conf *conf = snapshot->conf;
@@ -109,7 +130,7 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	g->n_places = (g->n_workers + g->has_quarantine) * CREW_PLACES;
 	g->workers = calloc(g->n_places, sizeof(*g->workers));
 	if (g->workers)
-		g->score = score_create(g->n_places, rows_needed(conf), &g->score_fd);
+		g->score = make_score(g, conf, &g->score_fd);
 	if (!g->score) {
 		free(g->workers);
 		free(g);
@@ -147,8 +168,9 @@ static void bury(struct crew *crew, struct generation **place)
 
 	if (!g || !is_deserted(g))
 		return;
-	for (int i = 0; i < COUNT_N; i++)
-		crew->totals[i] += score_sum(g->score, (enum score_counter)i);
+	/* short of memory it stays, and is tried again; a daemon that stops has no time for that */
+	if (!accounts_add_score(&crew->past, g->score, g->snapshot.conf) && !crew->stopping)
+		return;
 	if (!crew->stopping)
 		log_event(LOG_INFO, "generation.gone", L_INT("generation", g->number));
 	score_close(g->score);
@@ -249,16 +271,24 @@ static unsigned name_jobs(const struct worker *w, char *list, size_t size)
 	return n;
 }
 
+/* Jobs that nobody settles any more. One that was counted was only not acked yet. */
 static void log_interrupted(const struct worker *w)
 {
 	struct score *score = w->generation->score;
 	struct score_job job;
 
-	for (uint32_t i = 0; i < score_rows(score); i++)
-		if (score_read_job(score_row(score, w->place, i), &job))
-			log_event(LOG_WARN, "job.interrupted", crew_who(w), L_STR("job", job.id),
-			    L_STR("task", job.task), L_STR("queue", job.queue),
-			    L_INT("attempt", job.attempt));
+	for (uint32_t i = 0; i < score_rows(score); i++) {
+		const struct score_row *row = score_row(score, w->place, i);
+
+		if (score_is_open(row))
+			tally_count(
+			    score_tally(score, atomic_load(&row->tally)), COUNT_INTERRUPTED, 1);
+		if (!score_read_job(row, &job))
+			continue;
+		log_event(LOG_WARN, "job.interrupted", crew_who(w), L_STR("job", job.id),
+		    L_STR("task", job.task), L_STR("queue", job.queue),
+		    L_INT("attempt", job.attempt));
+	}
 }
 
 /* ---- one worker: carrying out what its slot decides ---- */

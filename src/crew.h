@@ -6,6 +6,7 @@
 #ifndef WARREN_CREW_H
 #define WARREN_CREW_H
 
+#include "account.h"
 #include "child.h"
 #include "score.h"
 #include "slot.h"
@@ -64,7 +65,7 @@ struct crew {
 	bool tested;    /* some process has been consuming: now a refusal is not fatal any more */
 	bool gave_back; /* a started job was given back while stopping */
 	int fatal;      /* exit code of a refusal that ends the daemon, or 0 */
-	uint64_t totals[COUNT_N];    /* of generations that are gone */
+	struct accounts past;        /* of generations that are gone */
 	struct suspects suspects;    /* of all generations */
 	int64_t quarantine_until_ns; /* until then it is manned, also without suspects */
 	int64_t looked_ns;           /* when relief_tick last looked at the rows */

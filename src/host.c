@@ -328,7 +328,10 @@ static int64_t api_time_left_ms(const struct warren_job *job)
 
 static void api_progress(struct warren_job *job, int percent)
 {
-	atomic_store(&job->progress, percent < 0 ? 0 : percent > 100 ? 100 : percent);
+	percent = percent < 0 ? 0 : percent > 100 ? 100 : percent;
+	atomic_store(&job->progress, percent);
+	if (job->row)
+		atomic_store(&job->row->progress, percent);
 }
 
 static enum warren_error api_child(struct warren_job *job, pid_t pgid)

@@ -13,13 +13,13 @@ static int marked_signal(const struct score_row *row)
 	return (signal > 0 && signal < NSIG) || signal == SIGNAL_EXIT ? signal : 0;
 }
 
-static void blame(struct score_row *row, const struct score_job *job, int signal,
-    struct suspects *suspects, int64_t now_ns, reporter *report)
+static void blame(struct score *score, const struct score_row *row, const struct score_job *job,
+    int signal, struct suspects *suspects, int64_t now_ns, reporter *report)
 {
 	struct finding finding = { .job = *job, .certain = true, .signal = signal };
 
 	finding.crashes = suspects_blame(suspects, job->identity, job->crashes, signal, now_ns);
-	score_count(row, COUNT_CRASHES, 1);
+	tally_count(score_tally(score, atomic_load(&row->tally)), COUNT_CRASHES, 1);
 	report(&finding);
 }
 
@@ -29,12 +29,12 @@ static bool blame_marked(struct score *score, const struct death *death, struct 
 	bool found = false;
 
 	for (uint32_t i = 0; i < score_rows(score); i++) {
-		struct score_row *row = score_row(score, death->worker, i);
+		const struct score_row *row = score_row(score, death->worker, i);
 		struct score_job job;
 
 		if (!marked_signal(row) || !score_read_crashed(row, &job))
 			continue;
-		blame(row, &job, marked_signal(row), suspects, now_ns, report);
+		blame(score, row, &job, marked_signal(row), suspects, now_ns, report);
 		found = true;
 	}
 	return found;
@@ -63,12 +63,12 @@ static bool blame_lonely(struct score *score, const struct death *death, struct 
     int64_t now_ns, reporter *report)
 {
 	for (uint32_t i = 0; i < score_rows(score); i++) {
-		struct score_row *row = score_row(score, death->worker, i);
+		const struct score_row *row = score_row(score, death->worker, i);
 		struct score_job job;
 
 		if (!is_running(row) || !score_read_job(row, &job))
 			continue;
-		blame(row, &job, death->signal, suspects, now_ns, report);
+		blame(score, row, &job, death->signal, suspects, now_ns, report);
 		return true;
 	}
 	return false;

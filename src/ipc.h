@@ -25,6 +25,7 @@ enum ipc_word {
 	IPC_RETIRE, /* take no more; running jobs may finish, however long they take, and are not
 		       told */
 	IPC_NOW,    /* give back what still runs and leave */
+	IPC_CANCEL, /* text: the job whose task is asked to come to an end */
 };
 
 enum { IPC_TEXT_MAX = 1024 };

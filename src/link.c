@@ -26,9 +26,9 @@ enum {
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
 #define UNREAD_LIMIT_NS (5 * NS_PER_S)
 #define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
-#define LOOK_NS                                                                                    \
-	(60 * NS_PER_S) /* how often a quarantine is looked at that nobody may be consuming */
-#define HEARD_NS (10 * NS_PER_S) /* by then the supervisor has heard what it was told */
+#define LOOK_NS (5 * NS_PER_S)          /* how often a queue is asked how many messages wait, */
+#define LOOK_EACH_NS (NS_PER_S / 10)    /* and for many queues this for each */
+#define HEARD_NS (10 * NS_PER_S)        /* by then the supervisor has heard what it was told */
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
 
@@ -53,9 +53,14 @@ struct source {
 	unsigned first_lane, n_lanes, consuming;
 	char name[BROKER_NAME_MAX + 1]; /* as the broker knows it: differs for a server-named one */
 	int64_t retry_at_ns, backoff_ns;
-	int64_t look_at_ns; /* into its quarantine */
-	bool locked;        /* 405: the old generation still has this exclusive queue */
-	bool was_up;        /* it consumed with all its lanes before */
+	int64_t look_at_ns;
+	int64_t ready, dead, seen_ns;  /* what was seen there; -1: unknown */
+	bool paused;                   /* as the operator wishes */
+	int code;                      /* the broker's, of `trouble` */
+	enum board_source_state shown; /* on the scoreboard, */
+	int64_t shown_since_ns;        /* since when */
+	bool locked;                   /* 405: the old generation still has this exclusive queue */
+	bool was_up;                   /* it consumed with all its lanes before */
 	char trouble[BROKER_TEXT_MAX + 256];
 	struct log_complaint complaint;
 	struct inbox shared;            /* ack = "none": whichever thread is free takes the next */
@@ -202,6 +207,15 @@ static void give_back(struct link *link, struct lane *lane, uint64_t tag)
 		conn_broken(link->conn);
 }
 
+static void give_back_waiting(struct link *link, struct lane *lane)
+{
+	struct warren_job *job;
+	while ((job = pop_waiting(link, lane->inbox))) {
+		give_back(link, lane, job->origin.tag);
+		job_destroy(job);
+	}
+}
+
 /* A delivery is its lane's own; without acks any thread of the queue that is free may have it. */
 static void wake_for(struct link *link, struct lane *lane)
 {
@@ -269,6 +283,7 @@ static void source_failed(struct link *link, struct source *source, int code, co
 {
 	uint64_t silent;
 	(void)snprintf(source->trouble, sizeof(source->trouble), "%s", text);
+	source->code = code;
 	source->state = SOURCE_WAITS;
 	source->locked = code == 405;
 	/* The other generation lets go of an exclusive queue at some moment that nobody announces.
@@ -365,6 +380,12 @@ static void end_errand(struct link *link)
 	c->answer_by_ns = CLOCK_NEVER;
 }
 
+static int64_t look_again_ns(const struct link *link)
+{
+	int64_t pause_ns = (int64_t)link->n_sources * LOOK_EACH_NS;
+	return clock_mono_ns() + (pause_ns > LOOK_NS ? pause_ns : LOOK_NS);
+}
+
 static void errand_done(struct link *link)
 {
 	struct control *c = &link->control;
@@ -376,7 +397,7 @@ static void errand_done(struct link *link)
 		c->ladder_trouble[0] = '\0';
 		c->ladder_backoff_ns = 0;
 	} else {
-		c->source->look_at_ns = clock_mono_ns() + LOOK_NS;
+		c->source->look_at_ns = look_again_ns(link);
 		if (c->errand == ERRAND_SOURCE) {
 			c->source->state = SOURCE_READY;
 			c->source->locked = false;
@@ -395,7 +416,10 @@ static void errand_failed(struct link *link, int code, const char *text)
 	if (c->errand == ERRAND_SOURCE) {
 		source_failed(link, c->source, code, words);
 	} else if (c->errand == ERRAND_LOOK) {
-		c->source->state = SOURCE_QUEUED; /* it is gone: made again, or complained of */
+		c->source->ready = c->source->dead = -1;
+		c->source->look_at_ns = look_again_ns(link);
+		if (is_configuration(code, text) && c->source->state == SOURCE_READY)
+			c->source->state = SOURCE_QUEUED; /* made again, or complained of */
 	} else if (c->errand == ERRAND_LADDER) {
 		(void)snprintf(c->ladder_trouble, sizeof(c->ladder_trouble), "%s", words);
 		c->ladder_retry_at_ns = later(&c->ladder_backoff_ns);
@@ -455,13 +479,15 @@ static bool source_is_due(const struct control *c, const struct source *source)
 }
 
 /*
- * Suspects that an earlier daemon has left in the quarantine, or the broker has put back there,
- * would wait for ever where no process consumes it. One worker looks on behalf of all.
+ * How many messages wait, for the status. And suspects that an earlier daemon has left in the
+ * quarantine, or the broker has put back there, would wait for ever where no process consumes it.
+ * One worker looks on behalf of all; but not while its socket is to be left unread.
  */
 static bool look_is_due(const struct link *link, const struct source *source)
 {
 	return link->setup.worker == 0 && !link->setup.quarantine && !link->draining &&
-	       source->state == SOURCE_READY && topology_has_quarantine(source->queue) &&
+	       source->state == SOURCE_READY && !source->locked &&
+	       (!link->setup.no_ack || link->unread_jobs <= UNREAD_JOBS / 2) &&
 	       clock_mono_ns() >= source->look_at_ns;
 }
 
@@ -491,7 +517,7 @@ static void next_errand(struct link *link)
 	for (size_t i = 0; i < link->n_sources; i++)
 		if (look_is_due(link, &link->sources[i])) {
 			begin(link, ERRAND_LOOK, &link->sources[i],
-			    topology_quarantine(link->sources[i].queue));
+			    topology_look(link->sources[i].queue, link->sources[i].name));
 			return;
 		}
 	start_lanes(link);
@@ -505,12 +531,27 @@ static void open_control(struct link *link)
 	(void)sent(link, broker_open_channel(conn_broker(link->conn), CONTROL));
 }
 
-static void note_quarantine(struct link *link, const struct event *event)
+static bool ends_with(const char *name, const char *suffix)
 {
-	const char *name = link->control.script->steps[link->control.step].name;
-	size_t len = strlen(name), suffix = sizeof(QUARANTINE_SUFFIX) - 1;
-	if (event->messages && len > suffix && strcmp(name + len - suffix, QUARANTINE_SUFFIX) == 0)
+	size_t len = strlen(name), end = strlen(suffix);
+	return len > end && strcmp(name + len - end, suffix) == 0;
+}
+
+static void note_depth(struct link *link, const struct event *event)
+{
+	struct control *c = &link->control;
+	struct source *source = c->source;
+	const char *name = c->script->steps[c->step].name;
+	if (event->messages && ends_with(name, QUARANTINE_SUFFIX))
 		(void)ipc_send(link->setup.supervisor, IPC_ASIDE, event->messages, NULL);
+	if (!source)
+		return;
+	if (strcmp(name, source->name) == 0) {
+		source->ready = event->messages;
+		source->seen_ns = clock_mono_ns();
+	} else if (source->queue->dead_letter && strcmp(name, source->queue->dead_letter) == 0) {
+		source->dead = event->messages;
+	}
 }
 
 static void on_control_event(struct link *link, const struct event *event)
@@ -536,7 +577,7 @@ static void on_control_event(struct link *link, const struct event *event)
 	    c->script->steps[c->step].name[0] == '\0')
 		(void)snprintf(c->source->name, sizeof(c->source->name), "%s", event->name);
 	if (event->kind == EV_QUEUE_OK)
-		note_quarantine(link, event);
+		note_depth(link, event);
 	if (++c->step < c->script->n) {
 		run_step(link);
 		return;
@@ -577,7 +618,8 @@ static unsigned count_busy(const struct link *link, const struct source *source)
 
 static bool is_complete(const struct link *link, const struct source *source)
 {
-	return source->locked || source->consuming + count_busy(link, source) == source->n_lanes;
+	return source->locked || source->paused ||
+	       source->consuming + count_busy(link, source) == source->n_lanes;
 }
 
 static void note_progress(struct link *link)
@@ -607,7 +649,8 @@ static void start_lanes(struct link *link)
 		/* A thread that still runs a job whose lease is lost would only keep a message
 		 * waiting. */
 		if (lane->state == LANE_DOWN && !lane->running && !lane->over &&
-		    lane->source->state == SOURCE_READY && now >= lane->retry_at_ns)
+		    !lane->source->paused && lane->source->state == SOURCE_READY &&
+		    now >= lane->retry_at_ns)
 			start_lane(link, lane);
 	}
 	if (conn_broker(link->conn))
@@ -645,7 +688,8 @@ static void cancel_lane(struct link *link, struct lane *lane)
 {
 	lane->source->consuming--;
 	lane->state = LANE_CANCEL;
-	lane->answer_by_ns = CLOCK_NEVER;
+	/* Who drains has a deadline of its own. */
+	lane->answer_by_ns = link->draining ? CLOCK_NEVER : clock_mono_ns() + ANSWER_LIMIT_NS;
 	(void)sent(
 	    link, broker_cancel(conn_broker(link->conn), lane->number + FIRST_LANE, lane->tag));
 }
@@ -658,7 +702,7 @@ static void lane_consuming(struct link *link, struct lane *lane)
 	source->consuming++;
 	if (clock_mono_ns() > lane->closes.next_ns)
 		(void)log_healed(&lane->closes, &quiet_ns);
-	if (link->draining) {
+	if (link->draining || source->paused) {
 		cancel_lane(link, lane);
 		return;
 	}
@@ -772,6 +816,8 @@ static void on_lane_event(struct link *link, struct lane *lane, struct event *ev
 		break;
 	case EV_CANCEL_OK:
 		lane->state = link->draining ? LANE_DOWN : LANE_PAUSED; /* nothing more comes */
+		if (lane->source->paused && !link->setup.no_ack)
+			give_back_waiting(link, lane);
 		conn_ready(link->conn, &lane->waiter);
 		break;
 	default:
@@ -780,6 +826,21 @@ static void on_lane_event(struct link *link, struct lane *lane, struct event *ev
 }
 
 /* ---- what conn.c calls ---- */
+
+/* What the operator wishes; read before anything is built, and then again and again. */
+static void heed_wishes(struct link *link)
+{
+	for (size_t i = 0; i < link->n_sources; i++) {
+		struct source *source = &link->sources[i];
+		const struct board_wish *wish =
+		    score_wish(link->setup.score, (uint32_t)source->queue->index);
+		bool paused = atomic_load(&wish->paused) != 0;
+		if (paused != source->paused)
+			log_event(LOG_INFO, paused ? "queue.paused" : "queue.resumed",
+			    L_STR("queue", source->queue->label));
+		source->paused = paused;
+	}
+}
 
 static void on_up(void *owner)
 {
@@ -790,6 +851,7 @@ static void on_up(void *owner)
 	c->ladder_retry_at_ns = 0;
 	for (size_t i = 0; i < link->n_sources; i++)
 		link->sources[i].state = SOURCE_QUEUED;
+	heed_wishes(link);
 
 	unsigned max = broker_channel_max(conn_broker(link->conn));
 	unsigned need = link->n_lanes + 1;
@@ -913,9 +975,10 @@ static void pause_or_resume(struct link *link, int64_t now)
 	    link->unread_jobs <= UNREAD_JOBS / 2 && link->unread_bytes <= UNREAD_BYTES / 2;
 	for (unsigned i = 0; i < link->n_lanes && !link->draining && conn_broker(link->conn); i++) {
 		struct lane *lane = &link->lanes[i];
-		if (pause && lane->state == LANE_CONSUMING)
+		bool wished = lane->source->paused;
+		if ((pause || wished) && lane->state == LANE_CONSUMING)
 			cancel_lane(link, lane);
-		else if (resume && lane->state == LANE_PAUSED && !lane->over)
+		else if (resume && !wished && lane->state == LANE_PAUSED && !lane->over)
 			lane_subscribe(link, lane);
 	}
 }
@@ -934,6 +997,7 @@ static void on_tick(void *owner, int64_t now)
 			source->state = SOURCE_QUEUED;
 	}
 	say_unread(link);
+	heed_wishes(link);
 	pause_or_resume(link, now);
 	next_errand(link);
 }
@@ -1004,6 +1068,7 @@ struct link *link_create(const struct link_setup *setup)
 			continue;
 		struct source *source = &link->sources[link->n_sources++];
 		source->queue = queue;
+		source->ready = source->dead = -1;
 		init_inbox(&source->shared);
 		source->first_lane = number;
 		source->n_lanes = lanes;
@@ -1145,15 +1210,6 @@ void link_forget_leases(struct link *link, const uint8_t identity[IDENTITY_LEN])
 	conn_unlock(link->conn);
 }
 
-static void give_back_waiting(struct link *link, struct lane *lane)
-{
-	struct warren_job *job;
-	while ((job = pop_waiting(link, lane->inbox))) {
-		give_back(link, lane, job->origin.tag);
-		job_destroy(job);
-	}
-}
-
 void link_drain(struct link *link)
 {
 	conn_seize(link->conn);
@@ -1269,6 +1325,92 @@ enum link_health link_health(struct link *link, char *why, size_t size)
 	}
 	conn_unlock(link->conn);
 	return health;
+}
+
+/* ---- for the scoreboard ---- */
+
+static enum board_source_state state_of(const struct link *link, const struct source *source)
+{
+	if (source->paused)
+		return BOARD_PAUSED;
+	if (!conn_broker(link->conn))
+		return BOARD_BUILDING;
+	if (source->locked)
+		return BOARD_HELD;
+	if (is_complete(link, source))
+		return BOARD_CONSUMING;
+	return source->trouble[0] ? BOARD_WAITING : BOARD_BUILDING;
+}
+
+static unsigned count_unacked(const struct link *link, const struct source *source)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < source->n_lanes && !link->setup.no_ack; i++) {
+		const struct lane *lane = &link->lanes[source->first_lane + i];
+		n += lane->running != NULL;
+		for (const struct waiting_job *w = lane->inbox->first; w; w = w->next)
+			n++;
+	}
+	return n;
+}
+
+static void report_source(struct link *link, struct source *source)
+{
+	enum board_source_state state = state_of(link, source);
+	if (state != source->shown) {
+		source->shown = state;
+		source->shown_since_ns = clock_mono_ns();
+	}
+	struct board_source out = {
+		.state = state,
+		.threads = source->n_lanes,
+		.consuming = source->consuming,
+		.unacked = count_unacked(link, source),
+		.since_ns = source->shown_since_ns,
+		.ready = source->ready,
+		.dead = source->dead,
+		.seen_ns = source->seen_ns,
+	};
+	if (state == BOARD_WAITING || state == BOARD_HELD) {
+		out.code = source->code;
+		out.retry_at_ns = source->retry_at_ns;
+		(void)snprintf(out.text, sizeof(out.text), "%s", source->trouble);
+	}
+	board_write_source(
+	    score_source(link->setup.score, link->setup.place, (uint32_t)source->queue->index),
+	    &out);
+}
+
+void link_report(struct link *link)
+{
+	enum board_which which = link->setup.no_ack ? BOARD_UNACKED : BOARD_WORK;
+	struct board_conn conn;
+	if (!conn_try_lock(link->conn))
+		return;
+	conn_describe(link->conn, &conn);
+	if (conn.state == BOARD_UP && link->control.ladder_trouble[0]) {
+		conn.error_at_ns = clock_mono_ns();
+		(void)snprintf(conn.error, sizeof(conn.error), "delay ladder: %s",
+		    link->control.ladder_trouble);
+	}
+	for (size_t i = 0; i < link->n_sources; i++)
+		report_source(link, &link->sources[i]);
+	conn_unlock(link->conn);
+	board_write_conn(score_conn(link->setup.score, link->setup.place, which), &conn);
+}
+
+bool link_cancel(struct link *link, struct bytes job_id)
+{
+	bool found = false;
+	conn_lock(link->conn);
+	for (unsigned i = 0; i < link->n_lanes && !found; i++) {
+		struct warren_job *job = link->lanes[i].running;
+		found = job && bytes_is(job_id, job->id);
+		if (found)
+			job_stop(job, WARREN_STOP_CANCEL);
+	}
+	conn_unlock(link->conn);
+	return found;
 }
 
 bool link_watch(struct link *link, int64_t now_ns)

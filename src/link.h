@@ -11,6 +11,7 @@
 
 #include "conn.h"
 #include "job.h"
+#include "score.h"
 
 struct link;
 
@@ -22,6 +23,8 @@ struct link_setup {
 	bool quarantine;        /* instead of the queues their quarantines, with one thread each */
 	unsigned publish_lanes; /* channels that the publishing connection will need */
 	int supervisor;         /* is told of leases that the broker took back (ipc.h) */
+	struct score *score;    /* tells which queues are paused */
+	unsigned place;         /* of the process on the scoreboard */
 };
 
 /* How many threads such a link has: one for each of its queues' `threads`. */
@@ -97,6 +100,14 @@ enum link_health {
 };
 /* Never waits. */
 enum link_health link_health(struct link *link, char *why, size_t size);
+
+/* Writes on the scoreboard how connection and queues stand. Never waits: nothing is written while
+ * somebody holds the connection. */
+void link_report(struct link *link);
+
+/* Asks the task of the running job with that id to come to an end (WARREN_STOP_CANCEL). False when
+ * there is none. */
+bool link_cancel(struct link *link, struct bytes job_id);
 
 /* conn_watch of its connection. */
 bool link_watch(struct link *link, int64_t now_ns);

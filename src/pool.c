@@ -36,6 +36,9 @@ struct pool_thread {
 	struct link *link;
 	unsigned link_number; /* among its link's */
 	struct score_row *row;
+	struct tally *tally;        /* where the job in hand is counted */
+	const struct task *tallied; /* the task that this is for, and its place on the scoreboard */
+	uint32_t tally_place;
 	struct plugin_thread *plugins;
 	struct settler settler;
 	unsigned looked; /* guard_after()'s */
@@ -85,7 +88,7 @@ static enum outcome not_run(struct warren_job *job, enum outcome outcome, const 
 }
 
 /* What speaks against running the job at all. */
-static bool may_run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
+static bool may_run(struct warren_job *job, enum outcome *outcome)
 {
 	if (job->msg.flaw != MSG_SOUND) {
 		*outcome = not_run(job, OUTCOME_REFUSED, "%s", msg_flaw_words(job->msg.flaw));
@@ -95,8 +98,6 @@ static bool may_run(struct pool_thread *t, struct warren_job *job, enum outcome 
 		*outcome = not_run(job, OUTCOME_EXPIRED, "it expired before it could run");
 		return false;
 	}
-	job->task_name = job_task_name(job);
-	job->task = plugins_find_for(t->pool->setup.plugins, job->queue, job->task_name);
 	if (!job->task) {
 		if (job->task_name.len == 0)
 			*outcome = not_run(job, OUTCOME_UNKNOWN_TASK, "the message names no task");
@@ -338,6 +339,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 {
 	const struct task *task = job->task;
 	set_limits(job);
+	histogram_add(&t->tally->wait, job->started_ns - job->taken_ns);
 	fill_row(t, job);
 	job->ran = true;
 	atomic_store(&job->identified, identity_known(job->identity));
@@ -355,23 +357,39 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	job->ended_ns = clock_mono_ns();
 	if (job->ended_ns >= job->deadline_ns && grip_tell(t->grip))
 		log_timeout(t, "soft", LOG_WARN);
-	score_count(t->row, COUNT_RUN_NS, (uint64_t)(job->ended_ns - job->started_ns));
+	histogram_add(&t->tally->run, job->ended_ns - job->started_ns);
 	*outcome = outcome_of(verdict, job);
 	return true;
 }
 
-static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *outcome)
+/* From now on it is counted. */
+static void take_on(struct pool_thread *t, struct warren_job *job, bool trusted)
 {
-	bool trusted = t->pool->setup.quarantine || job_came_back(job);
 	job->started_ns = job->ended_ns = clock_mono_ns();
 	job->row = t->row;
+	job_read_headers(job, trusted, clock_wall_ms());
+	job->task_name = job_task_name(job);
+	job->task = plugins_find_for(t->pool->setup.plugins, job->queue, job->task_name);
+	if (!t->tally || t->tallied != job->task) {
+		t->tallied = job->task;
+		t->tally_place = score_find_tally(t->pool->setup.score, (uint32_t)job->queue->index,
+		    job->task ? job->task->name : "");
+		t->tally = score_tally(t->pool->setup.score, t->tally_place);
+	}
+	score_take(t->row, t->tally_place);
+	tally_count(t->tally, COUNT_TAKEN, 1);
+	if (job->msg.redelivered)
+		tally_count(t->tally, COUNT_REDELIVERED, 1);
+}
+
+static bool run(struct pool_thread *t, struct warren_job *job, bool trusted, enum outcome *outcome)
+{
 	/* What runs here ran before, in a process that died; the broker does not know that of a
 	 * copy. */
 	job->msg.redelivered |= t->pool->setup.quarantine;
-	job_read_headers(job, trusted, clock_wall_ms());
 	/* First, so that the supervisor hears also of those that are not run any more. */
 	struct suspect known = recall(t, job, trusted);
-	if (!may_run(t, job, outcome) || !is_harmless(t, job, &known, outcome))
+	if (!may_run(job, outcome) || !is_harmless(t, job, &known, outcome))
 		return true;
 	if (!enter(t->pool, job)) {
 		*outcome = not_run(job, OUTCOME_RETRY, "stopped before it began");
@@ -385,7 +403,7 @@ static bool run(struct pool_thread *t, struct warren_job *job, enum outcome *out
 struct ending {
 	const char *event;
 	enum log_level level;
-	enum score_counter counter;
+	enum tally_count counter;
 };
 
 static struct ending ending_of(const struct settlement *s)
@@ -433,9 +451,12 @@ static void log_job(
 
 static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
 {
-	score_count(t->row, ending->counter, 1);
-	score_count(t->row, COUNT_PUBLISHED, s->published);
-	score_count(t->row, COUNT_UNROUTABLE, s->unroutable);
+	tally_count(t->tally, ending->counter, 1);
+	score_state(t->row, atomic_load(&t->given_up) ? ROW_STUCK : ROW_SETTLED);
+	if (s->published)
+		tally_count(t->tally, COUNT_PUBLISHED, s->published);
+	if (s->unroutable)
+		tally_count(t->tally, COUNT_UNROUTABLE, s->unroutable);
 	if (!s->lost && s->action.kind != ACTION_GIVE_BACK)
 		atomic_fetch_add(
 		    &score_worker(t->pool->setup.score, t->pool->setup.place)->jobs, 1);
@@ -458,7 +479,7 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 	if (!link_settle(t->link, t->link_number, job, settle_how(s.action.kind))) {
 		log_event(LOG_WARN, "ack.stale", L_STR("job", id),
 		    L_STR("queue", link_queue(t->link, t->link_number)->label));
-		score_count(t->row, COUNT_LOST, 1);
+		tally_count(t->tally, COUNT_STALE, 1);
 		s.lost = true;
 	}
 	report_suspect(t, identity, suspected, &s);
@@ -543,7 +564,7 @@ static void on_overrun(void *owner, unsigned number, struct warren_job *job)
 	struct pool *pool = owner;
 	struct pool_thread *t = &pool->threads[number];
 	log_timeout(t, "hard", LOG_ERROR);
-	score_count(t->row, COUNT_TIMED_OUT, 1);
+	tally_count(t->tally, COUNT_TIMED_OUT, 1);
 	give_up(
 	    t, job, OUTCOME_TIMED_OUT, "its task did not return within time_limit and kill_after");
 }
@@ -570,7 +591,7 @@ static void come_back_late(struct pool_thread *t, const struct warren_job *job)
 {
 	log_event(LOG_WARN, "job.late", L_STR("job", job->id), L_STR("queue", job->queue->label),
 	    L_NS("took", clock_mono_ns() - job->started_ns));
-	score_count(t->row, COUNT_LOST, 1);
+	tally_count(t->tally, COUNT_LATE, 1);
 }
 
 /* No file could hold its body, so it goes back; not at once, or it would be here again at once. */
@@ -583,22 +604,22 @@ static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 		    L_STR("reason", msg_flaw_words(MSG_UNSTORED)), L_INT("silent", silent));
 	for (int i = 0; i < UNSTORED_WAIT_S * 10 && !job_stopping(job); i++)
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 100 * NS_PER_MS }, NULL);
-	score_count(t->row, COUNT_GIVEN_BACK, 1);
+	tally_count(t->tally, COUNT_GIVEN_BACK, 1);
 	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
 }
 
 /* True when the thread may take another one. */
 static bool work_on(struct pool_thread *t, struct warren_job *job)
 {
+	bool trusted = t->pool->setup.quarantine || job_came_back(job);
 	enum outcome outcome;
-	score_count(t->row, COUNT_TAKEN, 1);
-	if (job->msg.redelivered)
-		score_count(t->row, COUNT_REDELIVERED, 1);
+	take_on(t, job, trusted);
 	if (job->msg.flaw == MSG_UNSTORED) {
 		give_back_unstored(t, job);
+		score_state(t->row, ROW_IDLE);
 		return true;
 	}
-	if (!run(t, job, &outcome)) {
+	if (!run(t, job, trusted, &outcome)) {
 		come_back_late(t, job); /* and its memory is left: somebody may still read it */
 		return false;
 	}
@@ -681,6 +702,7 @@ static void init_thread(struct pool *pool, unsigned number)
 	t->link = acked ? setup->acked : setup->unacked;
 	t->link_number = acked ? number : number - setup->n_acked;
 	t->row = score_row(setup->score, setup->place, number);
+	atomic_store(&t->row->queue, (unsigned)link_queue(t->link, t->link_number)->index);
 	t->grip = &pool->grips[number];
 	t->settler = (struct settler){ .conf = setup->conf,
 		.link = setup->acked,

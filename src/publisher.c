@@ -34,6 +34,7 @@ struct publisher {
 	struct lane *lanes;
 	unsigned n_lanes;
 	bool blocked; /* the broker's alarm: it reads nothing from us */
+	int64_t blocked_at_ns;
 	bool stopping;
 	char alarm[BROKER_TEXT_MAX];
 };
@@ -158,6 +159,7 @@ static void on_lane_event(struct publisher *publisher, struct lane *lane, const 
 static void on_blocked(struct publisher *publisher, const struct event *event)
 {
 	publisher->blocked = event->kind == EV_BLOCKED;
+	publisher->blocked_at_ns = clock_mono_ns();
 	(void)snprintf(publisher->alarm, sizeof(publisher->alarm), "%s", event->text);
 	if (publisher->blocked)
 		log_event(LOG_WARN, "broker.blocked", L_STR("conn", "publish"),
@@ -345,6 +347,20 @@ bool publisher_trouble(struct publisher *publisher, char *text, size_t size)
 		(void)snprintf(text, size, "the broker's alarm: %s", publisher->alarm);
 	else
 		(void)snprintf(text, size, "%s", conn_trouble(publisher->conn));
+	conn_unlock(publisher->conn);
+	return true;
+}
+
+bool publisher_describe(struct publisher *publisher, struct board_conn *out)
+{
+	if (!conn_try_lock(publisher->conn))
+		return false;
+	conn_describe(publisher->conn, out);
+	if (publisher->blocked) {
+		out->state = BOARD_BLOCKED;
+		out->since_ns = out->error_at_ns = publisher->blocked_at_ns;
+		(void)snprintf(out->error, sizeof(out->error), "%s", publisher->alarm);
+	}
 	conn_unlock(publisher->conn);
 	return true;
 }

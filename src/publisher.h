@@ -59,6 +59,9 @@ void publisher_interrupt(struct publisher *publisher);
  */
 bool publisher_trouble(struct publisher *publisher, char *text, size_t size);
 
+/* How its connection stands, for the scoreboard. Likewise never waits. */
+bool publisher_describe(struct publisher *publisher, struct board_conn *out);
+
 bool publisher_watch(struct publisher *publisher, int64_t now_ns);
 
 #endif

@@ -9,32 +9,19 @@
 #include <sys/types.h>
 
 #include "base.h"
+#include "board.h"
 #include "suspect.h"
+#include "tally.h"
 
 enum score_state {
 	ROW_UNUSED,
 	ROW_IDLE,     /* waits for a delivery */
+	ROW_TAKEN,    /* has one, which waits for its turn or is not run at all */
 	ROW_RUNNING,  /* inside the task's run() */
-	ROW_SETTLING, /* publishing what follows, acking */
-	ROW_GIVEN_UP, /* its job is settled, but the task has not returned */
-};
-
-/* Counters of one thread; they only grow, also across worker processes, so they can be summed. */
-enum score_counter {
-	COUNT_TAKEN,
-	COUNT_DONE,
-	COUNT_RETRIED,
-	COUNT_DEAD,
-	COUNT_GIVEN_BACK,
-	COUNT_LOST, /* returned after its connection was gone: nothing published, nothing acked */
-	COUNT_REDELIVERED, /* taken with the broker's redelivered mark */
-	COUNT_UNROUTABLE,  /* replies that no queue took */
-	COUNT_PUBLISHED,
-	COUNT_QUARANTINED, /* suspects that were put into the quarantine */
-	COUNT_TIMED_OUT,   /* jobs that were given up at their time limit */
-	COUNT_CRASHES,     /* jobs that brought their worker down, for certain */
-	COUNT_RUN_NS,      /* time inside run() */
-	COUNT_N
+	ROW_SETTLING, /* publishing what follows */
+	ROW_SETTLED,  /* counted; its ack is on the way */
+	ROW_GIVEN_UP, /* the task does not return, and somebody else settles its job */
+	ROW_STUCK,    /* that is done, and counted; the task has still not returned */
 };
 
 struct score_job {
@@ -61,7 +48,9 @@ struct score_row {
 	    signal; /* the thread that owns this row crashed with it (or SIGNAL_EXIT); 0 none */
 	_Atomic pid_t child;       /* process group that the job runs, 0 none */
 	atomic_uint_fast64_t jobs; /* finished by this row's thread since its process started */
-	atomic_uint_fast64_t counters[COUNT_N];
+	atomic_uint queue;         /* that the thread serves: its place in conf.queues */
+	atomic_uint tally;         /* where the job in hand is counted */
+	atomic_int progress;       /* 0..100 as the task says, -1 unknown */
 	struct score_job job;
 };
 
@@ -71,42 +60,76 @@ struct score_worker {
 	atomic_uint generation;
 	atomic_uint_fast64_t
 	    jobs; /* finished since it started: back-off grows only while it is 0 */
-	uint32_t first_row, n_rows;
 };
 
 struct score;
 
+struct score_size {
+	uint32_t workers;
+	uint32_t rows;     /* of each worker, in use */
+	uint32_t max_rows; /* of each worker, as many as score_use_rows may ask for */
+	uint32_t queues;
+	uint32_t tallies; /* at least one for each queue */
+};
+
 /* A new scoreboard behind a descriptor (memfd) that workers inherit; NULL with errno. */
-struct score *score_create(uint32_t n_workers, uint32_t rows_per_worker, int *fd) MUST_CHECK;
+struct score *score_create(const struct score_size *size, int *fd) MUST_CHECK;
 
 /* Maps one that score_create made, in another process; NULL when it does not look like one. */
 struct score *score_open(int fd) MUST_CHECK;
 void score_close(struct score *score);
 
 uint32_t score_workers(const struct score *score);
-uint32_t score_rows(const struct score *score); /* of each worker */
+uint32_t score_rows(const struct score *score); /* of each worker, in use */
+uint32_t score_queues(const struct score *score);
+uint32_t score_tallies(const struct score *score); /* in use, at most */
 struct score_worker *score_worker(struct score *score, uint32_t worker);
 struct score_row *score_row(struct score *score, uint32_t worker, uint32_t row);
+struct board_conn_row *score_conn(struct score *score, uint32_t worker, enum board_which which);
+struct board_source_row *score_source(struct score *score, uint32_t worker, uint32_t queue);
+struct board_wish *score_wish(struct score *score, uint32_t queue);
+
+/* The supervisor's side: from now on each worker has so many rows, never fewer than before; false
+ * where there is no room for them. */
+bool score_use_rows(struct score *score, uint32_t rows) MUST_CHECK;
+
+/* The level of the log that the operator wishes (log.h); -1: the configuration's. */
+void score_set_log_level(struct score *score, int level);
+int score_log_level(struct score *score);
+
+/* Where jobs of this queue and task are counted; task "": it is not known. */
+uint32_t score_find_tally(struct score *score, uint32_t queue, const char *task);
+/* A place that somebody wrote down; one that cannot be is the first one's. */
+struct tally *score_tally(struct score *score, uint32_t place);
+/* The same for a reader: false when nothing is counted there. The task's name is put into `task`,
+ * its queue is below score_queues. */
+bool score_read_tally(struct score *score, uint32_t place, struct tally_sum *sum, uint32_t *queue,
+    char task[TALLY_TASK_MAX]) MUST_CHECK;
+/* Over all queues and tasks. */
+uint64_t score_sum(struct score *score, enum tally_count what);
 
 /* The supervisor's side, before a new process takes over the rows of a dead one: no row holds a
- * job, a write that was cut short is closed, and the counters stay. */
+ * job, nothing is said of connections and queues, a write that was cut short is closed, and the
+ * counters stay. */
 void score_reset(struct score *score, uint32_t worker);
 /* Jobs that the worker's process finished since then. */
 uint64_t score_finished(struct score *score, uint32_t worker);
 
-/* The owner's side. score_begin fills the job and turns the row to ROW_RUNNING. */
+/* The owner's side. score_take turns the row to ROW_TAKEN, score_begin fills the job and turns the
+ * row to ROW_RUNNING. */
+void score_take(struct score_row *row, uint32_t tally);
 void score_begin(struct score_row *row, const struct score_job *job);
 void score_state(struct score_row *row, enum score_state state);
-void score_count(struct score_row *row, enum score_counter what, uint64_t n);
 
 /* The owner's thread is about to die of it. Safe in a signal handler. */
 void score_crash(struct score *score, struct score_row *row, int signal);
 
 /* The reader's side: false when the row holds no job or the writer died while writing it. */
 bool score_read_job(const struct score_row *row, struct score_job *job) MUST_CHECK;
+/* True while the row has a delivery in hand that is not counted as settled yet. */
+bool score_is_open(const struct score_row *row);
 /* The same for a row whose thread has crashed: also a job that was given up while it ran. */
 bool score_read_crashed(const struct score_row *row, struct score_job *job) MUST_CHECK;
-uint64_t score_sum(struct score *score, enum score_counter what);
 
 /* The supervisor tells the workers what is known against messages. */
 void score_publish_suspects(struct score *score, const struct suspects *suspects);

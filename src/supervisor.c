@@ -422,6 +422,18 @@ static int exit_code(const struct supervisor *s)
 	return s->crew.gave_back ? EXIT_TEMPFAIL : EXIT_OK;
 }
 
+static void log_stopped(const struct supervisor *s)
+{
+	struct tally_sum all = accounts_sum(&s->crew.past, NULL);
+
+	log_event(LOG_INFO, "daemon.stopped", L_INT("code", exit_code(s)),
+	    L_INT("taken", all.counts[COUNT_TAKEN]), L_INT("done", all.counts[COUNT_DONE]),
+	    L_INT("retried", all.counts[COUNT_RETRIED]), L_INT("dead", all.counts[COUNT_DEAD]),
+	    L_INT("given_back", all.counts[COUNT_GIVEN_BACK]),
+	    L_INT("timed_out", all.counts[COUNT_TIMED_OUT]),
+	    L_INT("crashes", all.counts[COUNT_CRASHES]));
+}
+
 int supervisor_run(const struct supervisor_setup *setup)
 {
 	struct supervisor s = {
@@ -441,16 +453,11 @@ int supervisor_run(const struct supervisor_setup *setup)
 	log_event(LOG_INFO, "daemon.started", L_STR("version", WARREN_VERSION),
 	    L_INT("pid", getpid()), L_STR("file", setup->path));
 	run(&s);
-	log_event(LOG_INFO, "daemon.stopped", L_INT("code", exit_code(&s)),
-	    L_INT("taken", s.crew.totals[COUNT_TAKEN]), L_INT("done", s.crew.totals[COUNT_DONE]),
-	    L_INT("retried", s.crew.totals[COUNT_RETRIED]),
-	    L_INT("dead", s.crew.totals[COUNT_DEAD]),
-	    L_INT("given_back", s.crew.totals[COUNT_GIVEN_BACK]),
-	    L_INT("timed_out", s.crew.totals[COUNT_TIMED_OUT]),
-	    L_INT("crashes", s.crew.totals[COUNT_CRASHES]));
+	log_stopped(&s);
 	notify_close(&s.notify);
 	close(s.signals);
 	free(s.crew.leftovers);
+	accounts_free(&s.crew.past);
 	free(s.fds);
 	return exit_code(&s);
 }

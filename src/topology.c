@@ -281,12 +281,24 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 	return whole(script);
 }
 
-struct script *topology_quarantine(const struct conf_queue *queue)
+static void add_look(struct script *script, const char *name)
+{
+	(void)add(script, (struct step){ .kind = STEP_QUEUE,
+			      .name = arena_dup(script->arena, name, strlen(name)),
+			      .passive = true,
+			      .why = "how many wait there" });
+}
+
+struct script *topology_look(const struct conf_queue *queue, const char *name)
 {
 	struct script *script = script_create();
 	if (!script)
 		return NULL;
-	add_quarantine(script, queue, true);
+	add_look(script, name);
+	if (queue->dead_letter)
+		add_look(script, queue->dead_letter);
+	if (topology_has_quarantine(queue))
+		add_quarantine(script, queue, true);
 	return whole(script);
 }
 

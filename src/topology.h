@@ -42,8 +42,11 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 /* The delay ladder up to rung `top` (-1: none), lowest first, then what delivers and parks. */
 struct script *topology_ladder(int top, bool passive) MUST_CHECK;
 
-/* That the quarantine of a queue that has one is there. */
-struct script *topology_quarantine(const struct conf_queue *queue);
+/*
+ * Looks at how many messages wait: in the queue, called `name` by the broker, in its dead-letter
+ * queue and in its quarantine, as far as it has them. Creates nothing.
+ */
+struct script *topology_look(const struct conf_queue *queue, const char *name) MUST_CHECK;
 
 /* Listed exchanges that no queue binds: they are there for publishers. */
 struct script *topology_exchanges(const struct conf *conf) MUST_CHECK;

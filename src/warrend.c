@@ -184,6 +184,24 @@ static void show_role(const struct arguments *args, char *role, size_t size)
 		snprintf(role, size, "worker %u", args->number);
 }
 
+/* The operator may have changed how many threads a queue has (warren scale). Shared memory may hold
+ * anything: what cannot be is no wish. */
+static void heed_scale(struct conf *conf, struct score *score)
+{
+	uint32_t rows = 0;
+
+	for (size_t i = 0; i < conf->n_queues; i++) {
+		unsigned wish = atomic_load(&score_wish(score, (uint32_t)i)->threads);
+
+		rows += (uint32_t)conf->queues[i].threads;
+		if (wish < 1 || wish > CONF_THREADS_MAX ||
+		    rows - (uint32_t)conf->queues[i].threads + wish > score_rows(score))
+			continue;
+		rows += wish - (uint32_t)conf->queues[i].threads;
+		conf->queues[i].threads = (int)wish;
+	}
+}
+
 static int run_worker(const struct arguments *args, const char *path)
 {
 	struct conf_errors errors = { 0 };
@@ -209,6 +227,7 @@ static int run_worker(const struct arguments *args, const char *path)
 	setup.conf = conf = snapshot_read(path, &errors);
 	if (!conf)
 		return refuse(&errors);
+	heed_scale(conf, setup.score);
 	log_init(conf->log_level, conf->log_format);
 	raise_oom_score();
 	code = worker_main(&setup);

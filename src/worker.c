@@ -45,7 +45,7 @@ struct worker {
 	unsigned n_threads;
 
 	enum phase phase;
-	int64_t deadline_ns, look_at_ns, guard_at_ns;
+	int64_t deadline_ns, look_at_ns, guard_at_ns, report_at_ns;
 	pthread_t watcher;
 	bool watches;
 	int watch_fd;
@@ -316,6 +316,24 @@ static void stop_watch(struct worker *w)
 	close(w->watch_fd);
 }
 
+static void report(struct worker *w)
+{
+	struct score *score = w->setup->score;
+	struct board_conn conn;
+	if (w->acked)
+		link_report(w->acked);
+	if (w->unacked)
+		link_report(w->unacked);
+	if (publisher_describe(w->publisher, &conn))
+		board_write_conn(score_conn(score, w->setup->place, BOARD_PUBLISH), &conn);
+}
+
+static void heed_log_level(const struct worker *w)
+{
+	int wish = score_log_level(w->setup->score);
+	log_set_level(wish >= 0 ? (enum log_level)wish : w->setup->conf->log_level);
+}
+
 static void look_around(struct worker *w)
 {
 	int64_t now = clock_mono_ns();
@@ -324,6 +342,11 @@ static void look_around(struct worker *w)
 	if (now >= w->guard_at_ns) {
 		w->guard_at_ns = now + NS_PER_S;
 		guard_look(&w->guard);
+		heed_log_level(w);
+	}
+	if (now >= w->report_at_ns) {
+		w->report_at_ns = now + (w->consuming ? NS_PER_S : NS_PER_S / 4);
+		report(w);
 	}
 	if (!w->overrun && pool_overrun(w->pool, which, sizeof(which)))
 		wind_down(w, which);
@@ -348,6 +371,13 @@ static void become_orphan(struct worker *w)
 	drain(w, LEAVE_LIMIT_NS);
 }
 
+static void cancel(struct worker *w, struct bytes job_id)
+{
+	bool found = (w->acked && link_cancel(w->acked, job_id)) ||
+		     (w->unacked && link_cancel(w->unacked, job_id));
+	log_event(LOG_INFO, "job.cancelled", L_BYTES("job", job_id), L_BOOL("told", found));
+}
+
 static void hear(struct worker *w)
 {
 	while (!w->orphan) {
@@ -365,6 +395,8 @@ static void hear(struct worker *w)
 			retire(w, "another process has its post");
 		else if (msg.word == IPC_NOW)
 			leave_now(w);
+		else if (msg.word == IPC_CANCEL)
+			cancel(w, (struct bytes){ msg.text, msg.len });
 	}
 }
 
@@ -430,7 +462,9 @@ static struct link *make_link(const struct worker *w, bool no_ack, unsigned offs
 		.no_ack = no_ack,
 		.quarantine = w->setup->quarantine,
 		.publish_lanes = w->n_threads + 1,
-		.supervisor = w->setup->supervisor };
+		.supervisor = w->setup->supervisor,
+		.score = w->setup->score,
+		.place = w->setup->place };
 	return link_create(&link);
 }
 

@@ -34,15 +34,16 @@ static struct score_job job_of(unsigned number)
 	return job;
 }
 
-__attribute__((noreturn)) static void write_for_ever(struct score_row *row, unsigned number)
+__attribute__((noreturn)) static void write_for_ever(struct score *score, unsigned number)
 {
+	struct score_row *row = score_row(score, 0, 0);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		struct score_job job = job_of(number = number % 1000000 + 1);
 		score_begin(row, &job);
-		score_count(row, COUNT_TAKEN, 1);
+		tally_count(score_tally(score, 0), COUNT_TAKEN, 1);
 		score_state(row, ROW_SETTLING);
-		score_count(row, COUNT_DONE, 1);
+		tally_count(score_tally(score, 0), COUNT_DONE, 1);
 		score_state(row, ROW_IDLE);
 	}
 }
@@ -67,7 +68,7 @@ static bool kill_one(struct score *score, unsigned number)
 	if (pid < 0)
 		return false;
 	if (pid == 0)
-		write_for_ever(score_row(score, 0, 0), number);
+		write_for_ever(score, number);
 	while (taken(score) == before)
 		(void)sched_yield();
 	spin((unsigned)random() % SPIN_MAX);
@@ -85,7 +86,7 @@ int main(int argc, char **argv)
 	unsigned kills = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 10000;
 	unsigned torn = 0, whole = 0, between = 0, wrong = 0;
 	int fd;
-	struct score *score = score_create(1, 1, &fd);
+	struct score *score = score_create(&(struct score_size){ 1, 1, 1, 1, 1 }, &fd);
 	struct score_row *row = score ? score_row(score, 0, 0) : NULL;
 	srandom(argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1);
 	if (!row)

@@ -11,7 +11,7 @@
 #include "inquest.h"
 #include "score.h"
 
-enum { WORKERS = 2, ROWS = 3 };
+enum { WORKERS = 2, ROWS = 3, QUEUES = 2, TALLIES = 4 };
 
 static void check_text(const char *text, size_t size)
 {
@@ -60,6 +60,41 @@ static void hold_inquest(struct score *score)
 	}
 }
 
+static void read_tallies(struct score *score)
+{
+	struct tally_sum sum;
+	uint32_t queue;
+	char task[TALLY_TASK_MAX];
+	for (uint32_t i = 0; i < score_tallies(score); i++) {
+		if (!score_read_tally(score, i, &sum, &queue, task))
+			continue;
+		CHECK(queue < score_queues(score));
+		check_text(task, sizeof(task));
+		(void)histogram_quantile(&sum.run, 0.99);
+	}
+	(void)score_find_tally(score, 0, "some.task");
+}
+
+static void read_board(struct score *score)
+{
+	struct board_conn conn;
+	struct board_source source;
+	for (uint32_t w = 0; w < score_workers(score); w++) {
+		for (enum board_which i = 0; i < BOARD_CONNECTIONS; i++)
+			if (board_read_conn(score_conn(score, w, i), &conn)) {
+				check_text(conn.broker, sizeof(conn.broker));
+				check_text(conn.product, sizeof(conn.product));
+				check_text(conn.error, sizeof(conn.error));
+			}
+		for (uint32_t q = 0; q < score_queues(score); q++)
+			if (board_read_source(score_source(score, w, q), &source)) {
+				check_text(source.text, sizeof(source.text));
+				CHECK(source.ready >= -1 && source.dead >= -1 &&
+				      source.since_ns >= 0);
+			}
+	}
+}
+
 static void read_all(struct score *score)
 {
 	for (uint32_t w = 0; w < score_workers(score); w++) {
@@ -67,8 +102,10 @@ static void read_all(struct score *score)
 		for (uint32_t r = 0; r < score_rows(score); r++)
 			read_row(score_row(score, w, r));
 	}
-	for (enum score_counter what = 0; what < COUNT_N; what++)
+	for (enum tally_count what = 0; what < COUNT_N; what++)
 		(void)score_sum(score, what);
+	read_tallies(score);
+	read_board(score);
 	hold_inquest(score);
 }
 
@@ -144,7 +181,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		open_foreign(feed_rest(&feed), how & 2);
 		return 0;
 	}
-	struct score *score = score_create(WORKERS, ROWS, &fd);
+	const struct score_size shape = { WORKERS, ROWS, ROWS, QUEUES, TALLIES };
+	struct score *score = score_create(&shape, &fd);
 	CHECK(score);
 	if (how & 4)
 		fill_rows(score, &feed);

@@ -31,7 +31,7 @@ static void setup(void)
 {
 	memset(&suspects, 0, sizeof(suspects));
 	n_findings = 0;
-	score = score_create(WORKERS, ROWS, &score_fd);
+	score = score_create(&(struct score_size){ WORKERS, ROWS, ROWS, 1, 1 }, &score_fd);
 	ck_assert_ptr_nonnull(score);
 }
 
