@@ -353,10 +353,17 @@ class Memory(ProcTest):
         self.assertEqual((headers["x-warren-signal"], headers["x-warren-crashes"]), ("KILL", 3))
         self.assertEqual(len(daemon.ledger("start", bad)), 4)
         killed = {int(line["pid"]) for line in daemon.events("worker.exited", signal=9)}
-        self.assertEqual(len([e for e in daemon.events("worker.started") if e["worker"] == "0"]), 2, "one normal worker died")
+        normal = {int(e["pid"]) for e in daemon.events("worker.started") if e["worker"] == "0"} & killed
+        beside = normal & {e.pid for e in daemon.ledger("start", bad)}
+        self.assertEqual(len(beside), 1, "it ran beside others once")
+        # The kernel now and then takes a second process of the group, while the first one is still on its way out.
+        others = len(normal - beside)
+        if not group:
+            self.assertEqual(others, 0)
         self.under_way(daemon)
-        self.seen(f"{len(killed)} processes killed{' by the kernel' if group else ''}, one of them beside others")
-        self.finish(daemon, bound=3 + self.threads - 1)
+        self.seen(f"{len(killed)} processes killed{' by the kernel' if group else ''}, one of them beside others, "
+                  f"{others} by the kernel's mistake")
+        self.finish(daemon, bound=3 + self.threads - 1 + others * self.threads)
 
     @row("C18")
     def test_C18(self):
