@@ -191,6 +191,8 @@ static const char *wear_of(const struct worker *w)
 {
 	const struct conf_workers *limits = &w->generation->snapshot.conf->workers;
 
+	if (w->renew)
+		return "restart";
 	if (limits->recycle_jobs &&
 	    score_finished(w->generation->score, w->place) >= (uint64_t)limits->recycle_jobs)
 		return "jobs";
@@ -258,6 +260,8 @@ void relief_tick(struct crew *crew, int64_t now_ns)
 	int64_t step_ns = now_ns - crew->looked_ns;
 
 	relief_man(crew);
+	if (crew_renewing(crew))
+		recycle(crew);
 	for (struct worker *w = NULL; (w = crew_after(crew, w));)
 		relieve(crew, w);
 	if (step_ns < LOOK_NS)
