@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "notify.h"
+#include "operator.h"
 #include "relief.h"
 #include "text.h"
 
@@ -30,6 +31,7 @@ struct supervisor {
 	const struct supervisor_setup *setup;
 	int signals;
 	struct notify notify;
+	struct operator_desk desk;
 	struct crew crew;
 	struct check check;      /* runs while check.child.pid is not 0 */
 	struct snapshot checked; /* what it checks */
@@ -81,6 +83,38 @@ static void refuse(struct supervisor *s, const struct conf_errors *errors)
 	fail(s, conf_errors_code(errors), SLOT_NOW);
 }
 
+/* The first configuration's doors are open before anything runs: where another daemon has them,
+ * this one is one too many. False: it ends. */
+static bool open_doors(struct supervisor *s)
+{
+	struct conf_errors errors = { 0 };
+
+	if (operator_prepare(&s->desk, s->checked.conf, &errors)) {
+		operator_commit(&s->desk);
+		return true;
+	}
+	conf_errors_print(&errors, stderr);
+	log_errors(LOG_ERROR, "daemon.failed", &errors);
+	conf_errors_free(&errors);
+	snapshot_drop(&s->checked);
+	fail(s, EXIT_CANT_CREATE, SLOT_NOW);
+	return false;
+}
+
+static void begin_check(struct supervisor *s)
+{
+	if (!s->crew.current) {
+		log_init(s->checked.conf->log_level, s->checked.conf->log_format);
+		if (!open_doors(s))
+			return;
+	}
+	if (check_start(&s->check, s->setup->path, &s->checked))
+		return;
+	refuse(s, &s->check.errors);
+	conf_errors_free(&s->check.errors);
+	snapshot_drop(&s->checked);
+}
+
 static void begin(struct supervisor *s)
 {
 	struct conf_errors errors = { 0 }, warnings = { 0 };
@@ -92,14 +126,8 @@ static void begin(struct supervisor *s)
 		notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%lld",
 		    (long long)(clock_mono_ns() / 1000));
 	if (snapshot_take(&s->checked, s->setup->path, &errors, &warnings)) {
-		if (!s->crew.current)
-			log_init(s->checked.conf->log_level, s->checked.conf->log_format);
 		log_errors(LOG_WARN, "config.warning", &warnings);
-		if (!check_start(&s->check, s->setup->path, &s->checked)) {
-			refuse(s, &s->check.errors);
-			conf_errors_free(&s->check.errors);
-			snapshot_drop(&s->checked);
-		}
+		begin_check(s);
 	} else {
 		refuse(s, &errors);
 	}
@@ -115,6 +143,7 @@ static void start_generation(struct supervisor *s)
 		log_event(LOG_ERROR, s->crew.current ? "reload.refused" : "daemon.failed",
 		    L_STR("error", "cannot create the scoreboard"), L_STR("why", strerror(errno)));
 		snapshot_drop(&s->checked);
+		operator_abandon(&s->desk);
 		if (s->crew.current)
 			reload_over(s);
 		else
@@ -134,6 +163,8 @@ static void check_finished(struct supervisor *s, int status)
 {
 	bool fine = check_ended(&s->check, status);
 
+	if (fine && s->crew.current && !s->crew.stopping)
+		fine = operator_prepare(&s->desk, s->checked.conf, &s->check.errors);
 	if (fine && !s->crew.stopping) {
 		start_generation(s);
 	} else {
@@ -161,6 +192,7 @@ static void promote(struct supervisor *s)
 	s->crew.next = NULL;
 	log_event(LOG_INFO, "reload.done", L_INT("generation", s->crew.current->number));
 	log_init(conf->log_level, conf->log_format);
+	operator_commit(&s->desk);
 	retire(s, old);
 	reload_over(s);
 }
@@ -172,6 +204,7 @@ static void roll_back(struct supervisor *s, const char *why)
 	s->crew.next = NULL;
 	log_event(LOG_ERROR, "reload.rolled-back", L_INT("generation", s->crew.current->number),
 	    L_STR("why", why));
+	operator_abandon(&s->desk);
 	retire(s, failed);
 	reload_over(s);
 }
@@ -349,25 +382,34 @@ static bool over(const struct supervisor *s)
 
 static int wait_ms(struct supervisor *s)
 {
-	int64_t at_ns = crew_deadline(&s->crew);
+	int64_t at_ns = crew_deadline(&s->crew), doors_ns = operator_deadline(&s->desk);
 
+	if (doors_ns < at_ns)
+		at_ns = doors_ns;
 	if (s->notify.watchdog_ns > 0 && s->watchdog_ns < at_ns)
 		at_ns = s->watchdog_ns;
 	return clock_until_ms(at_ns, PASS_MS);
 }
 
+/* False: what has no place is served at the end of the pass all the same. */
+static bool has_place(struct supervisor *s, size_t n)
+{
+	struct pollfd *grown;
+
+	if (n <= s->max_fds)
+		return true;
+	grown = reallocarray(s->fds, 2 * n, sizeof(*grown));
+	if (!grown)
+		return false;
+	s->fds = grown;
+	s->max_fds = 2 * n;
+	return true;
+}
+
 static size_t add_fd(struct supervisor *s, size_t n, int fd)
 {
-	if (fd < 0)
+	if (fd < 0 || !has_place(s, n + 1))
 		return n;
-	if (n == s->max_fds) {
-		struct pollfd *grown = reallocarray(s->fds, 2 * n + 8, sizeof(*grown));
-
-		if (!grown)
-			return n; /* its words are read at the end of the pass */
-		s->fds = grown;
-		s->max_fds = 2 * n + 8;
-	}
 	s->fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	return n + 1;
 }
@@ -379,6 +421,8 @@ static void wait_for_something(struct supervisor *s)
 	n = add_fd(s, n, s->check.child.ipc);
 	for (struct worker *w = NULL; (w = crew_after(&s->crew, w));)
 		n = add_fd(s, n, w->child.ipc);
+	if (has_place(s, n + OPERATOR_FDS))
+		n += operator_fds(&s->desk, s->fds + n);
 	(void)poll(s->fds, n, wait_ms(s));
 }
 
@@ -412,6 +456,7 @@ static void run(struct supervisor *s)
 		reap(s);
 		(void)check_read(&s->check);
 		crew_listen(&s->crew);
+		operator_serve(&s->desk, clock_mono_ns());
 	}
 }
 
@@ -438,9 +483,11 @@ int supervisor_run(const struct supervisor_setup *setup)
 		return EXIT_OS;
 	}
 	notify_open(&s.notify);
+	operator_open(&s.desk);
 	log_event(LOG_INFO, "daemon.started", L_STR("version", WARREN_VERSION),
 	    L_INT("pid", getpid()), L_STR("file", setup->path));
 	run(&s);
+	operator_close(&s.desk);
 	log_event(LOG_INFO, "daemon.stopped", L_INT("code", exit_code(&s)),
 	    L_INT("taken", s.crew.totals[COUNT_TAKEN]), L_INT("done", s.crew.totals[COUNT_DONE]),
 	    L_INT("retried", s.crew.totals[COUNT_RETRIED]),
