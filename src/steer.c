@@ -1,8 +1,6 @@
 /* The operator's wishes, carried out on the crew and answered in one sentence each. */
 #include "steer.h"
 
-#include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +10,7 @@
 #include "relief.h"
 #include "text.h"
 
-enum { SAID_MAX = 1024, NAME_MAX_SHOWN = 400 };
+enum { NAME_MAX_SHOWN = 400 };
 
 /* ---- words and answers ---- */
 
@@ -21,27 +19,6 @@ static const char *shown(struct bytes name, char buf[NAME_MAX_SHOWN])
 {
 	(void)text_escape(name, buf, NAME_MAX_SHOWN);
 	return buf;
-}
-
-/* Takes `details`, an object or NULL, into the answer. */
-PRINTF_LIKE(4, 5)
-static void answer(
-    struct steer *steer, control_client client, json_t *details, const char *fmt, ...)
-{
-	char said[SAID_MAX];
-	json_t *json = json_object();
-	va_list args;
-	bool whole;
-
-	va_start(args, fmt);
-	(void)vsnprintf(said, sizeof(said), fmt, args);
-	va_end(args);
-	whole = json_object_set_new(json, "ok", json_true()) == 0 &&
-		json_object_set_new(json, "said", json_string(said)) == 0 &&
-		(!details || json_object_update(json, details) == 0);
-	control_answer(steer->control, client, whole ? json_dumps(json, JSON_COMPACT) : NULL);
-	json_decref(json);
-	json_decref(details);
 }
 
 static struct generation *current(struct steer *steer, control_client client)
@@ -104,7 +81,7 @@ static void pause_all(
 		wish_pause(steer, conf->queues[i].label, paused);
 	}
 	log_event(LOG_INFO, paused ? "queues.pause" : "queues.resume", L_INT("queues", changed));
-	answer(steer, client, NULL, "%u of %zu queues %s", changed, conf->n_queues,
+	control_say(steer->control, client, "%u of %zu queues %s", changed, conf->n_queues,
 	    paused ? "paused; jobs in hand finish" : "resumed");
 }
 
@@ -130,7 +107,7 @@ static void set_pause(
 	wish_pause(steer, g->snapshot.conf->queues[queue].label, paused);
 	log_event(
 	    LOG_INFO, paused ? "queue.pause" : "queue.resume", L_BYTES("queue", words->list[1]));
-	answer(steer, client, NULL, "queue %s %s%s", shown(words->list[1], name),
+	control_say(steer->control, client, "queue %s %s%s", shown(words->list[1], name),
 	    was != paused ? (paused ? "paused" : "resumed")
 			  : (paused ? "was paused already" : "was not paused"),
 	    paused && !was ? "; jobs in hand finish" : "");
@@ -251,8 +228,9 @@ static void scale(struct steer *steer, control_client client, uint32_t queue, un
 	char name[NAME_MAX_SHOWN];
 
 	if (threads == before) {
-		answer(steer, client, NULL, "queue %s has %u threads in each worker already",
-		    shown(bytes_of(label), name), before);
+		control_say(steer->control, client,
+		    "queue %s has %u threads in each worker already", shown(bytes_of(label), name),
+		    before);
 		return;
 	}
 	atomic_store(&wish->threads, threads);
@@ -296,7 +274,7 @@ static void scaled(struct steer *steer)
 
 	steer->scaling = false;
 	while (next_waiting(steer, STEER_SCALE, false, &p))
-		answer(steer, p.client, NULL,
+		control_say(steer->control, p.client,
 		    "queue %s has %u threads in each worker now, instead of %u, until the next "
 		    "reload (%.1f s)",
 		    shown(bytes_of(g->snapshot.conf->queues[steer->scaled_queue].label), name),
@@ -309,7 +287,7 @@ static void restarted(struct steer *steer)
 	struct steer_pending p;
 
 	while (next_waiting(steer, STEER_RESTART, false, &p))
-		answer(steer, p.client, NULL,
+		control_say(steer->control, p.client,
 		    "%u worker processes replaced (%.1f s); those that still run jobs finish them",
 		    steer->crew->current->n_workers, waited_s(&p));
 }
@@ -368,7 +346,7 @@ void steer_cancel(struct steer *steer, control_client client, const struct words
 		    shown(words->list[1], id));
 		return;
 	}
-	answer(steer, client, NULL,
+	control_say(steer->control, client,
 	    "job %s (task %s, queue %s) was asked to come to an end; it does so when its task "
 	    "looks at warren_stopping()",
 	    shown(words->list[1], id), shown(bytes_of(job.task), task),
@@ -395,8 +373,8 @@ void steer_log(struct steer *steer, control_client client, const struct words *w
 			if (all[i])
 				score_set_log_level(all[i]->score, level);
 		log_set_level((enum log_level)level);
-		answer(steer, client, NULL, "the log tells of %s and worse, until the next reload",
-		    names[level]);
+		control_say(steer->control, client,
+		    "the log tells of %s and worse, until the next reload", names[level]);
 		return;
 	}
 	control_refuse(
@@ -428,10 +406,8 @@ void steer_reload_done(struct steer *steer)
 	struct steer_pending p;
 
 	while (next_waiting(steer, STEER_RELOAD, true, &p))
-		answer(steer, p.client,
-		    json_pack("{s:i}", "generation", (int)steer->crew->current->number),
-		    "reloaded: generation %u is at work (%.1f s)", steer->crew->current->number,
-		    waited_s(&p));
+		control_say(steer->control, p.client, "reloaded: generation %u is at work (%.1f s)",
+		    steer->crew->current->number, waited_s(&p));
 }
 
 void steer_reload_rolled_back(struct steer *steer, const char *why)
@@ -445,40 +421,13 @@ void steer_reload_rolled_back(struct steer *steer, const char *why)
 		    shown(bytes_of(why), words));
 }
 
-/* NULL when memory is short. */
-static json_t *show_errors(const struct conf_errors *errors)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; list && i < errors->n; i++) {
-		const struct conf_error *e = &errors->list[i];
-		char file[NAME_MAX_SHOWN], text[SAID_MAX];
-
-		(void)text_escape(bytes_of(e->text), text, sizeof(text));
-		if (json_array_append_new(
-			list, json_pack("{s:s, s:i, s:s}", "file", shown(bytes_of(e->file), file),
-				  "line", (int)e->line, "text", text)) != 0) {
-			json_decref(list);
-			return NULL;
-		}
-	}
-	return list;
-}
-
 void steer_reload_refused(struct steer *steer, const struct conf_errors *errors)
 {
 	struct steer_pending p;
 
-	while (next_waiting(steer, STEER_RELOAD, true, &p)) {
-		json_t *json =
-		    json_pack("{s:b, s:i, s:s, s:o}", "ok", 0, "code", conf_errors_code(errors),
-			"error", "the new configuration is refused, and the old one runs on",
-			"errors", show_errors(errors));
-
-		control_answer(
-		    steer->control, p.client, json ? json_dumps(json, JSON_COMPACT) : NULL);
-		json_decref(json);
-	}
+	while (next_waiting(steer, STEER_RELOAD, true, &p))
+		control_refuse_errors(steer->control, p.client,
+		    "the new configuration is refused, and the old one runs on", errors);
 }
 
 /* ---- drain ---- */
@@ -520,7 +469,7 @@ void steer_drained(struct steer *steer)
 	struct steer_pending p;
 
 	while (next_waiting(steer, STEER_DRAIN, false, &p))
-		answer(steer, p.client, json_pack("{s:b}", "gave_back", steer->crew->gave_back),
+		control_say(steer->control, p.client,
 		    "the daemon has ended (%.1f s), %llu jobs done in its life; %s", waited_s(&p),
 		    (unsigned long long)all.counts[COUNT_DONE],
 		    steer->crew->gave_back ? "some that had started were given back to the broker"
