@@ -209,15 +209,23 @@ static bool is_at_work(const struct worker *w)
 	return w->slot.state == SLOT_CONSUMING || w->slot.state == SLOT_LOADED;
 }
 
-/* One at a time, and none while another change is going on. */
+static bool leaves(const struct worker *w)
+{
+	return w->slot.state == SLOT_DRAINING || w->slot.state == SLOT_STOPPING;
+}
+
+/* One at a time, and none while another change is going on. Who was relieved may leave as slowly as
+ * it likes where the operator has asked for fresh processes. */
 static bool is_quiet(const struct crew *crew)
 {
 	const struct generation *g = crew->current;
+	bool asked = crew_renewing(crew);
 
 	if (!g || crew->next || crew->leaving || crew->stopping)
 		return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
-		if (g->workers[i].slot.state != SLOT_DOWN && !is_at_work(&g->workers[i]))
+		if (g->workers[i].slot.state != SLOT_DOWN && !is_at_work(&g->workers[i]) &&
+		    !(asked && leaves(&g->workers[i])))
 			return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
 		if (g->workers[i].relieved && is_at_work(&g->workers[i]))
