@@ -301,11 +301,28 @@ static void refuse_command(
 	free(all);
 }
 
+/* Asked for once the line is there: a client that is refused while it still writes might not read
+ * why. */
+static bool is_admitted(struct control *control, struct client *client)
+{
+	struct ucred peer;
+
+	if (local_admits(&control->door, client->fd, &peer))
+		return true;
+	log_event(LOG_WARN, "control.refused", L_INT("uid", peer.uid), L_INT("pid", peer.pid));
+	turn_down(control, client, EXIT_REFUSED,
+	    "not allowed: only root, warrend's own user, and members of the group that the socket "
+	    "belongs to");
+	return false;
+}
+
 static void obey(struct control *control, struct client *client, size_t len)
 {
 	char why[WHY_MAX];
 	struct words words;
 
+	if (!is_admitted(control, client))
+		return;
 	if (!words_read(client->line, len, &words, why, sizeof(why))) {
 		turn_down(control, client, EXIT_USAGE, why);
 		return;
@@ -372,7 +389,6 @@ static void turn_away(int fd)
 static void welcome(struct control *control, int fd)
 {
 	struct client *client = free_place(control);
-	struct ucred peer;
 
 	if (!client) {
 		turn_away(fd);
@@ -383,12 +399,6 @@ static void welcome(struct control *control, int fd)
 	client->line_len = 0;
 	client->state = CLIENT_READING;
 	set_deadline(client, READ_LIMIT_S);
-	if (local_admits(&control->door, fd, &peer))
-		return;
-	log_event(LOG_WARN, "control.refused", L_INT("uid", peer.uid), L_INT("pid", peer.pid));
-	turn_down(control, client, EXIT_REFUSED,
-	    "not allowed: only root, warrend's own user, and members of the group that the socket "
-	    "belongs to");
 }
 
 /* Without a descriptor for it the client stays where poll() would report it again at once. */

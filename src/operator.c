@@ -134,8 +134,8 @@ static void warn_of_no_control(const char *why, const char *remedy)
  * A path that nobody asked for may be one that our user cannot have: work is more important. But
  * where another daemon listens, somebody has started the same one twice.
  */
-static bool prepare_control(
-    struct operator_desk *desk, const struct conf *conf, struct conf_errors *errors)
+static bool prepare_control(struct operator_desk *desk, const char *path, const struct conf *conf,
+    struct conf_errors *errors)
 {
 	char why[WHY_MAX] = "";
 
@@ -148,7 +148,7 @@ static bool prepare_control(
 	if (control_prepare(desk->control, conf->control_socket, why, sizeof(why)))
 		return true;
 	if (conf->control_line > 0 || errno == EADDRINUSE) {
-		conf_errors_add(errors, conf->path, conf->control_line, "control.socket: %s", why);
+		conf_errors_add(errors, path, conf->control_line, "control.socket: %s", why);
 		return false;
 	}
 	warn_of_no_control(
@@ -156,8 +156,8 @@ static bool prepare_control(
 	return control_prepare(desk->control, NULL, why, sizeof(why));
 }
 
-static bool prepare_http(
-    struct operator_desk *desk, const struct conf *conf, struct conf_errors *errors)
+static bool prepare_http(struct operator_desk *desk, const char *path, const struct conf *conf,
+    struct conf_errors *errors)
 {
 	char why[WHY_MAX] = "";
 
@@ -167,14 +167,14 @@ static bool prepare_http(
 		    L_STR("remedy", "build it with it"));
 	if (http_prepare(desk->http, conf->http_address, conf->http_port, why, sizeof(why)))
 		return true;
-	conf_errors_add(errors, conf->path, conf->http_line, "http.port: %s", why);
+	conf_errors_add(errors, path, conf->http_line, "http.port: %s", why);
 	return false;
 }
 
-bool operator_prepare(
-    struct operator_desk *desk, const struct conf *conf, struct conf_errors *errors)
+bool operator_prepare(struct operator_desk *desk, const char *path, const struct conf *conf,
+    struct conf_errors *errors)
 {
-	if (prepare_control(desk, conf, errors) && prepare_http(desk, conf, errors))
+	if (prepare_control(desk, path, conf, errors) && prepare_http(desk, path, conf, errors))
 		return true;
 	operator_abandon(desk);
 	return false;

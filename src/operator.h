@@ -24,10 +24,10 @@ void operator_close(struct operator_desk *desk);
 /*
  * Opens both doors as the configuration wants them, beside those that are open: operator_commit()
  * takes the new ones, operator_abandon() the old ones; either one is called after each success.
- * False with errors; nothing has changed then.
+ * False with errors about the configuration at `path`; nothing has changed then.
  */
-bool operator_prepare(
-    struct operator_desk *desk, const struct conf *conf, struct conf_errors *errors) MUST_CHECK;
+bool operator_prepare(struct operator_desk *desk, const char *path, const struct conf *conf,
+    struct conf_errors *errors) MUST_CHECK;
 void operator_commit(struct operator_desk *desk);
 void operator_abandon(struct operator_desk *desk);
 

@@ -90,7 +90,7 @@ static bool open_doors(struct supervisor *s)
 {
 	struct conf_errors errors = { 0 };
 
-	if (operator_prepare(&s->desk, s->checked.conf, &errors)) {
+	if (operator_prepare(&s->desk, s->setup->path, s->checked.conf, &errors)) {
 		operator_commit(&s->desk);
 		return true;
 	}
@@ -168,7 +168,8 @@ static void check_finished(struct supervisor *s, int status)
 	bool fine = check_ended(&s->check, status);
 
 	if (fine && s->crew.current && !s->crew.stopping)
-		fine = operator_prepare(&s->desk, s->checked.conf, &s->check.errors);
+		fine =
+		    operator_prepare(&s->desk, s->setup->path, s->checked.conf, &s->check.errors);
 	if (fine && !s->crew.stopping) {
 		start_generation(s);
 	} else {

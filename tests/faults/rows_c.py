@@ -450,20 +450,22 @@ class Twice(ProcTest):
         """The same configuration is run by two supervisors, the second while the first is under load; then the first is
         killed (SIGKILL), and started again over whatever it has left.
 
-        warrend has no pid file; who starts second can be refused (exit 73) only by the control socket, which nothing listens
-        on yet. Until then both work side by side: nothing is lost, and only the kill runs anything again (at most C)."""
+        The second is refused (exit 73) before it starts a worker: the control socket of the first is alive, and stays. One
+        that a killed daemon has left is replaced. Nothing is lost, and only the kill runs anything again (at most C)."""
         first = self.begin()
         self.load(commands="busy 100", rate=20)
         self.under_way(first)
-        second = self.daemon(first.text("warren.cfg")).start().consuming()
-        second.queues = first.queues
-        wait_until(lambda: second.log.read() and second.events("job.done"), "both work")
+        second = self.daemon(first.text("warren.cfg")).start()
+        self.assertEqual(second.wait(), 73)
+        self.assertIn(f"(process {first.process.pid})", self.expect(second, "daemon.failed")["error"])
+        self.assertEqual(second.events("worker.started"), [])
+        self.under_way(first)
         first.kill(signal.SIGKILL)
         first.process.wait()
         since = first.mark_log()
         first.start().consuming(since)
         self.baselines.clear()
-        self.finish([first, second], bound=self.threads)
+        self.finish(first, bound=self.threads)
 
 
 class FirstProcess(ProcTest):
