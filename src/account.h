@@ -8,8 +8,10 @@
 #include "conf.h"
 #include "score.h"
 
+enum { ACCOUNT_QUEUE_MAX = 272 }; /* "(exchange 12)" for one with the longest name */
+
 struct account {
-	char queue[192]; /* its label */
+	char queue[ACCOUNT_QUEUE_MAX]; /* its label */
 	char task[TALLY_TASK_MAX];
 	struct tally_sum sum;
 };

@@ -179,6 +179,22 @@ void child_close_ipc(struct child *child)
 	child->ipc = -1;
 }
 
+int64_t child_memory(pid_t pid)
+{
+	char path[64];
+	long long total, resident = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lld %lld", &total, &resident) != 2)
+		resident = 0;
+	fclose(file);
+	return resident * sysconf(_SC_PAGESIZE);
+}
+
 /* ---- the configuration that travels ---- */
 
 static bool write_all(int fd, const char *text, size_t len)

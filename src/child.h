@@ -44,6 +44,9 @@ struct child {
 bool child_spawn(const struct child_order *order, struct child *child) MUST_CHECK;
 void child_close_ipc(struct child *child);
 
+/* Resident bytes of a process; 0 where that cannot be said. */
+int64_t child_memory(pid_t pid);
+
 /* A configuration as it was read, once, and as children read it again. */
 struct snapshot {
 	struct conf *conf;

@@ -337,6 +337,7 @@ static void spawn(struct crew *crew, struct worker *w)
 	if (!child_spawn(&order, &w->child)) {
 		log_event(
 		    LOG_ERROR, "worker.spawn-failed", crew_who(w), L_STR("why", strerror(errno)));
+		snprintf(w->why, sizeof(w->why), "no process could be made: %s", strerror(errno));
 		w->ends++;
 		crew_step(crew, w, SLOT_SPAWN_FAILED);
 		return;
@@ -378,8 +379,9 @@ static void announce(struct crew *crew, struct worker *w, enum slot_state before
 
 	if (before == after)
 		return;
+	w->since_ns = clock_mono_ns();
 	if (after == SLOT_DRAINING)
-		w->leaving_ns = clock_mono_ns();
+		w->leaving_ns = w->since_ns;
 	if (after == SLOT_LOADED && before == SLOT_CONSUMING)
 		log_event(LOG_WARN, "worker.stalled", crew_who(w), L_OPT("why", w->why));
 	else if (after == SLOT_LOADED)
@@ -603,6 +605,17 @@ static bool find_cause(
 	return blamed;
 }
 
+static enum crew_exit kind_of_exit(const struct slot_end *end, enum slot_state before)
+{
+	if (end->signal == 0 && end->code == EXIT_TIME_LIMIT)
+		return CREW_TIME_LIMIT;
+	if (before == SLOT_FAILING)
+		return CREW_FAILED;
+	if (cause_of_death(end, before) != 0)
+		return CREW_CRASHED;
+	return was_wanted(before) || end->signal ? CREW_FAILED : CREW_ORDERED;
+}
+
 static void worker_ended(struct crew *crew, struct worker *w, int status)
 {
 	struct slot_end end = {
@@ -625,6 +638,9 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
 	end.blamed = find_cause(crew, w, &end, before);
 	w->ends += !end.blamed; /* a generation is not judged by its messages */
+	w->end = end;
+	w->has_ended = true;
+	crew->exits[kind_of_exit(&end, before)]++;
 	actions = slot_ended(&w->slot, &end, clock_mono_ns());
 	log_ended(w, &end, before, pid, jobs);
 	log_interrupted(w);

@@ -16,6 +16,15 @@ enum {
 	CREW_PLACES = 8, /* of each post: who stands there, who takes over, those who leave */
 };
 
+/* Why processes ended. */
+enum crew_exit {
+	CREW_ORDERED, /* it was told to, and did */
+	CREW_CRASHED, /* a signal, or an exit that nobody asked for */
+	CREW_TIME_LIMIT,
+	CREW_FAILED, /* it refused, hung, or could not go on */
+	CREW_EXITS
+};
+
 /*
  * A place for a worker process. What has to be done is a post: worker 0 to n - 1, and the
  * quarantine. Each post has several places, so that a process can be relieved by another one before
@@ -27,14 +36,17 @@ struct worker {
 	unsigned post;  /* the worker's number; n_workers is the quarantine */
 	unsigned place; /* its rows in the scoreboard */
 	struct child child;
-	bool consumed;          /* this process has been consuming */
-	bool refused;           /* it refuses what it is to do; `why` says why */
-	bool relieved;          /* another process is to take its post */
-	bool renew;             /* it is to be replaced by a fresh one (warren restart, scale) */
-	int64_t leaving_ns;     /* since when it drains */
-	int64_t overdue_ns;     /* for how long a job of it should have been given up */
-	int64_t given_back;     /* as it said last */
-	unsigned ends;          /* processes that ended or could not be made */
+	bool consumed;       /* this process has been consuming */
+	bool refused;        /* it refuses what it is to do; `why` says why */
+	bool relieved;       /* another process is to take its post */
+	bool renew;          /* it is to be replaced by a fresh one (warren restart, scale) */
+	int64_t since_ns;    /* since when its slot is as it is */
+	int64_t leaving_ns;  /* since when it drains */
+	int64_t overdue_ns;  /* for how long a job of it should have been given up */
+	int64_t given_back;  /* as it said last */
+	unsigned ends;       /* processes that ended or could not be made */
+	struct slot_end end; /* how the last one did; meaningless while `has_ended` is false */
+	bool has_ended;
 	char why[CREW_WHY_MAX]; /* why it is not consuming, in its own words; "": no reason known */
 };
 
@@ -68,6 +80,7 @@ struct crew {
 	bool gave_back; /* a started job was given back while stopping */
 	int fatal;      /* exit code of a refusal that ends the daemon, or 0 */
 	struct accounts past;        /* of generations that are gone */
+	uint64_t exits[CREW_EXITS];  /* of worker processes */
 	struct suspects suspects;    /* of all generations */
 	int64_t quarantine_until_ns; /* until then it is manned, also without suspects */
 	int64_t looked_ns;           /* when relief_tick last looked at the rows */

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "log.h"
+#include "metrics.h"
+#include "report.h"
 
 enum { WHY_MAX = PATH_MAX + 256 };
 
@@ -18,6 +20,17 @@ static void answer_version(
 {
 	(void)context, (void)words;
 	control_answer(control, client, strdup("{\"ok\":true,\"version\":\"" WARREN_VERSION "\"}"));
+}
+
+static void answer_status(
+    void *context, struct control *control, control_client client, const struct words *words)
+{
+	struct operator_desk *desk = context;
+	struct view *view = watch_look(desk->watch);
+
+	(void)words;
+	control_answer(control, client, view ? report_status(view) : NULL);
+	view_destroy(view);
 }
 
 /* The operator's wishes, under the name of their command. */
@@ -42,6 +55,7 @@ STEERED(drain)
 
 static const struct control_command commands[] = {
 	{ "version", answer_version },
+	{ "status", answer_status },
 	{ "pause", answer_pause },
 	{ "pause QUEUE", answer_pause },
 	{ "resume", answer_resume },
@@ -73,6 +87,42 @@ static void write_health(struct operator_desk *desk, struct http_page *page)
 	write_text(page, "ok\n");
 }
 
+/* What is written from the view of this moment; NULL: memory is short. */
+static void write_view(struct operator_desk *desk, struct http_page *page, const char *type,
+    char *(*text_of)(const struct view *))
+{
+	struct view *view = watch_look(desk->watch);
+
+	page->type = type;
+	page->body = view ? text_of(view) : NULL;
+	page->len = page->body ? strlen(page->body) : 0;
+	view_destroy(view);
+}
+
+static void write_metrics(struct operator_desk *desk, struct http_page *page)
+{
+	write_view(desk, page, "text/plain; version=0.0.4; charset=utf-8", metrics_text);
+}
+
+static void write_status(struct operator_desk *desk, struct http_page *page)
+{
+	write_view(desk, page, "application/json", report_status);
+}
+
+static void write_readiness(struct operator_desk *desk, struct http_page *page)
+{
+	struct view *view = watch_look(desk->watch);
+
+	page->type = "text/plain; charset=utf-8";
+	if (view && view->ready)
+		write_text(page, "ready\n");
+	else if (view)
+		page->body = trouble_text(view);
+	page->status = view && view->ready ? 200 : 503;
+	page->len = page->body ? strlen(page->body) : 0;
+	view_destroy(view);
+}
+
 static write_page write_index;
 
 static const struct page {
@@ -81,6 +131,10 @@ static const struct page {
 } pages[] = {
 	{ "/", "this list", write_index },
 	{ "/healthz", "200 while the daemon lives", write_health },
+	{ "/readyz", "200 when every queue is consumed as configured, else 503 and why not",
+	    write_readiness },
+	{ "/status", "all that warren status knows, in JSON", write_status },
+	{ "/metrics", "for Prometheus", write_metrics },
 };
 
 static void write_index(struct operator_desk *desk, struct http_page *page)
@@ -112,10 +166,11 @@ static bool find_page(void *context, const char *path, struct http_page *page)
 
 /* ---- the doors ---- */
 
-void operator_open(struct operator_desk *desk, struct crew *crew)
+void operator_open(struct operator_desk *desk, struct crew *crew, struct watch *watch)
 {
 	desk->control = control_create(commands, ARRAY_LEN(commands), desk);
 	desk->steer = (struct steer){ .crew = crew, .control = desk->control };
+	desk->watch = watch;
 	desk->http = http_create(find_page, desk);
 }
 

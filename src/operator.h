@@ -9,6 +9,7 @@
 #include "control.h"
 #include "http.h"
 #include "steer.h"
+#include "watch.h"
 
 enum { OPERATOR_FDS = CONTROL_FDS + HTTP_FDS };
 
@@ -16,9 +17,10 @@ struct operator_desk {
 	struct control *control;
 	struct http *http;
 	struct steer steer;
+	struct watch *watch;
 };
 
-void operator_open(struct operator_desk *desk, struct crew *crew);
+void operator_open(struct operator_desk *desk, struct crew *crew, struct watch *watch);
 void operator_close(struct operator_desk *desk);
 
 /*

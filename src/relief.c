@@ -1,9 +1,6 @@
 /* Posts and places: replacement first, then the old process leaves. */
 #include "relief.h"
 
-#include <stdio.h>
-#include <unistd.h>
-
 #include "clock.h"
 
 #define LOOK_NS NS_PER_S
@@ -170,22 +167,6 @@ static void look_for_overdue(struct crew *crew, struct worker *w, int64_t now_ns
 
 /* ---- recycling ---- */
 
-static int64_t resident_bytes(pid_t pid)
-{
-	char path[64];
-	long long total, resident = 0;
-	FILE *file;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	if (fscanf(file, "%lld %lld", &total, &resident) != 2)
-		resident = 0;
-	fclose(file);
-	return resident * sysconf(_SC_PAGESIZE);
-}
-
 /* Why the process is to be replaced by a fresh one; NULL: it is not. */
 static const char *wear_of(const struct worker *w)
 {
@@ -199,7 +180,7 @@ static const char *wear_of(const struct worker *w)
 	/* A limit below what a fresh process needs must not make one after the other. */
 	if (limits->recycle_memory && score_finished(w->generation->score, w->place) > 0 &&
 	    clock_mono_ns() - w->slot.spawned_ns > WORN_NS &&
-	    resident_bytes(w->child.pid) > limits->recycle_memory)
+	    child_memory(w->child.pid) > limits->recycle_memory)
 		return "memory";
 	return NULL;
 }
@@ -245,7 +226,7 @@ static void recycle(struct crew *crew)
 			continue;
 		log_event(LOG_INFO, "worker.recycle", crew_who(w), L_INT("pid", w->child.pid),
 		    L_STR("reason", reason), L_INT("jobs", score_finished(g->score, w->place)),
-		    L_INT("memory", resident_bytes(w->child.pid)));
+		    L_INT("memory", child_memory(w->child.pid)));
 		w->relieved = true;
 		relief_man(crew);
 	}

@@ -24,6 +24,7 @@
 #include "operator.h"
 #include "relief.h"
 #include "text.h"
+#include "watch.h"
 
 enum { PASS_MS = 1000, STATUS_MAX = 480 }; /* the loop comes round at least once a second */
 
@@ -33,6 +34,7 @@ struct supervisor {
 	struct notify notify;
 	struct operator_desk desk;
 	struct crew crew;
+	struct watch watch;
 	struct check check;      /* runs while check.child.pid is not 0 */
 	struct snapshot checked; /* what it checks */
 	bool reload_wanted;
@@ -60,6 +62,19 @@ static void reload_over(struct supervisor *s)
 		notify_send(&s->notify, "READY=1");
 }
 
+static void note_refusal(struct supervisor *s, const struct conf_errors *errors)
+{
+	const struct conf_error *first = &errors->list[0];
+	char why[sizeof(s->watch.reload.why)] = "out of memory";
+
+	if (errors->n > 0 && first->line > 0)
+		(void)snprintf(
+		    why, sizeof(why), "%s:%u: %s", first->file, first->line, first->text);
+	else if (errors->n > 0)
+		(void)snprintf(why, sizeof(why), "%s: %s", first->file, first->text);
+	watch_reloaded(&s->watch, RELOAD_REFUSED, why);
+}
+
 static void log_errors(enum log_level level, const char *event, const struct conf_errors *errors)
 {
 	for (size_t i = 0; i < errors->n; i++)
@@ -75,6 +90,7 @@ static void refuse(struct supervisor *s, const struct conf_errors *errors)
 		if (errors->n == 0)
 			log_event(LOG_ERROR, "reload.refused", L_STR("error", "out of memory"));
 		steer_reload_refused(&s->desk.steer, errors);
+		note_refusal(s, errors);
 		reload_over(s);
 		return;
 	}
@@ -147,11 +163,13 @@ static void start_generation(struct supervisor *s)
 		    L_STR("error", "cannot create the scoreboard"), L_STR("why", strerror(errno)));
 		snapshot_drop(&s->checked);
 		operator_abandon(&s->desk);
-		steer_reload_rolled_back(&s->desk.steer, "cannot create the scoreboard");
-		if (s->crew.current)
+		if (s->crew.current) {
+			watch_reloaded(&s->watch, RELOAD_REFUSED, "cannot create the scoreboard");
+			steer_reload_rolled_back(&s->desk.steer, "cannot create the scoreboard");
 			reload_over(s);
-		else
+		} else {
 			fail(s, EXIT_OS, SLOT_NOW);
+		}
 		return;
 	}
 	if (s->crew.current) {
@@ -199,6 +217,7 @@ static void promote(struct supervisor *s)
 	log_init(conf->log_level, conf->log_format);
 	operator_commit(&s->desk);
 	steer_reload_done(&s->desk.steer);
+	watch_reloaded(&s->watch, RELOAD_DONE, "");
 	retire(s, old);
 	reload_over(s);
 }
@@ -212,6 +231,7 @@ static void roll_back(struct supervisor *s, const char *why)
 	    L_STR("why", why));
 	operator_abandon(&s->desk);
 	steer_reload_rolled_back(&s->desk.steer, why);
+	watch_reloaded(&s->watch, RELOAD_ROLLED_BACK, why);
 	retire(s, failed);
 	reload_over(s);
 }
@@ -338,17 +358,17 @@ static int open_signals(void)
 static void show_status(struct supervisor *s)
 {
 	unsigned total = s->crew.current ? s->crew.current->n_workers : 0, alive = 0;
-	char why[STATUS_MAX / 2], text[STATUS_MAX];
+	const char *trouble = s->watch.headline;
+	char text[STATUS_MAX];
 
 	for (struct worker *w = NULL; (w = crew_after(&s->crew, w));)
 		alive += slot_alive(&w->slot);
-	text_escape(bytes_of(crew_why(s->crew.current)), why, sizeof(why));
 	if (s->crew.stopping)
 		snprintf(text, sizeof(text), "stopping, %u worker processes left", alive);
 	else
 		snprintf(text, sizeof(text), "%u of %u worker processes consuming%s%s%s",
 		    crew_consuming(s->crew.current), total, s->crew.next ? ", reloading" : "",
-		    why[0] ? ": " : "", why);
+		    trouble[0] ? ": " : "", trouble);
 	if (strcmp(text, s->status) == 0)
 		return;
 	snprintf(s->status, sizeof(s->status), "%s", text);
@@ -396,6 +416,7 @@ static void tick(struct supervisor *s, int64_t now_ns)
 	judge_next(s, now_ns);
 	crew_bury(&s->crew);
 	obey_operator(s);
+	watch_tick(&s->watch, s->check.child.pid > 0, now_ns);
 	if (s->reload_wanted && can_reload(s))
 		begin(s);
 }
@@ -522,8 +543,9 @@ int supervisor_run(const struct supervisor_setup *setup)
 		    L_STR("why", strerror(errno)));
 		return EXIT_OS;
 	}
+	watch_open(&s.watch, &s.crew);
 	notify_open(&s.notify);
-	operator_open(&s.desk, &s.crew);
+	operator_open(&s.desk, &s.crew, &s.watch);
 	log_event(LOG_INFO, "daemon.started", L_STR("version", WARREN_VERSION),
 	    L_INT("pid", getpid()), L_STR("file", setup->path));
 	run(&s);
@@ -534,6 +556,7 @@ int supervisor_run(const struct supervisor_setup *setup)
 	close(s.signals);
 	free(s.crew.leftovers);
 	accounts_free(&s.crew.past);
+	watch_close(&s.watch);
 	free(s.fds);
 	return exit_code(&s);
 }

@@ -1,0 +1,625 @@
+/* Gathers a view. One that cannot be whole, because memory is short, is none. */
+#include "view.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "arena.h"
+#include "clock.h"
+#include "text.h"
+
+#define CRASH_NEWS_NS                                                                              \
+	(600 * NS_PER_S) /* a message that crashed its worker is worth a word so long */
+
+/* A view in the making. */
+struct maker {
+	const struct view_subject *subject;
+	struct view *view;
+	const struct worker **crew; /* whom view->workers are about */
+	size_t max_queues;
+	bool short_of_memory;
+};
+
+/* Cleared; NULL when memory is short. */
+static void *take(struct maker *m, size_t n, size_t size)
+{
+	void *p = arena_zalloc(m->view->arena, n, size);
+
+	m->short_of_memory |= !p;
+	return p;
+}
+
+/* A copy that is valid UTF-8: as it stands, or escaped. */
+static const char *keep(struct maker *m, const char *s)
+{
+	size_t len = strlen(s), room = 4 * len + 4;
+	char *copy = arena_alloc(m->view->arena, room);
+
+	if (!copy) {
+		m->short_of_memory = true;
+		return "";
+	}
+	if (text_is_utf8(bytes_of(s)))
+		memcpy(copy, s, len + 1);
+	else
+		(void)text_escape(bytes_of(s), copy, room);
+	return copy;
+}
+
+/* ---- workers ---- */
+
+static bool is_there(const struct worker *w)
+{
+	return w->slot.state != SLOT_DOWN;
+}
+
+static size_t count_workers(struct crew *crew)
+{
+	size_t n = 0;
+
+	for (struct worker *w = NULL; (w = crew_after(crew, w));)
+		n += is_there(w);
+	return n;
+}
+
+static const char *name_worker(struct maker *m, const struct worker *w)
+{
+	char number[16];
+
+	if (w->post == w->generation->n_workers)
+		return "quarantine";
+	(void)snprintf(number, sizeof(number), "%u", w->post);
+	return keep(m, number);
+}
+
+static void gather_worker(struct maker *m, const struct worker *w, struct view_worker *out)
+{
+	const struct slot *slot = &w->slot;
+
+	*out = (struct view_worker){
+		.worker = name_worker(m, w),
+		.quarantine = w->post == w->generation->n_workers,
+		.current = w->generation == m->subject->crew->current,
+		.pid = w->child.pid,
+		.generation = w->generation->number,
+		.state = slot->state,
+		.spawned_ns = slot->spawned_ns,
+		.since_ns = w->since_ns,
+		.start_at_ns = slot->state == SLOT_BACKOFF ? slot->deadline_ns : 0,
+		.memory_bytes = w->child.pid > 0 ? child_memory(w->child.pid) : 0,
+		.jobs = score_finished(w->generation->score, w->place),
+		.failures = slot->failures,
+		.has_ended = w->has_ended,
+		.end_code = w->end.code,
+		.end_signal = w->end.signal,
+		.why = keep(m, w->why),
+	};
+}
+
+/* Who leaves does not stand at a post. */
+static int standing(enum slot_state state)
+{
+	static const int ranks[SLOT_STATES] = {
+		[SLOT_CONSUMING] = 5,
+		[SLOT_LOADED] = 4,
+		[SLOT_STARTING] = 3,
+		[SLOT_BACKOFF] = 2,
+		[SLOT_FAILING] = 1,
+	};
+
+	return ranks[state];
+}
+
+/* Places of one post are neighbours. */
+static void find_standing(struct maker *m)
+{
+	for (size_t i = 0; i < m->view->n_workers;) {
+		size_t best = i, next = i;
+
+		for (; next < m->view->n_workers &&
+		       m->crew[next]->generation == m->crew[i]->generation &&
+		       m->crew[next]->post == m->crew[i]->post;
+		     next++)
+			if (standing(m->view->workers[next].state) >
+			    standing(m->view->workers[best].state))
+				best = next;
+		m->view->workers[best].stands = standing(m->view->workers[best].state) > 0;
+		i = next;
+	}
+}
+
+static void gather_workers(struct maker *m)
+{
+	struct view *v = m->view;
+	size_t max = count_workers(m->subject->crew);
+
+	v->workers = take(m, max, sizeof(*v->workers));
+	m->crew = take(m, max, sizeof(const struct worker *));
+	if (m->short_of_memory)
+		return;
+	for (struct worker *w = NULL; (w = crew_after(m->subject->crew, w));) {
+		if (!is_there(w))
+			continue;
+		m->crew[v->n_workers] = w;
+		gather_worker(m, w, &v->workers[v->n_workers++]);
+	}
+	find_standing(m);
+}
+
+/* ---- connections ---- */
+
+static void gather_conn(struct maker *m, size_t worker, enum board_which which)
+{
+	const struct worker *w = m->crew[worker];
+	struct board_conn conn;
+
+	if (!board_read_conn(score_conn(w->generation->score, w->place, which), &conn))
+		return;
+	m->view->conns[m->view->n_conns++] = (struct view_conn){
+		.owner = &m->view->workers[worker],
+		.which = which,
+		.state = (enum board_conn_state)conn.state,
+		.since_ns = conn.since_ns,
+		.retry_at_ns = conn.retry_at_ns,
+		.error_at_ns = conn.error_at_ns,
+		.broker = keep(m, conn.broker),
+		.product = keep(m, conn.product),
+		.error = keep(m, conn.error),
+	};
+}
+
+static void gather_conns(struct maker *m)
+{
+	struct view *v = m->view;
+
+	v->conns = take(m, v->n_workers * BOARD_CONNECTIONS, sizeof(*v->conns));
+	for (size_t i = 0; i < v->n_workers && !m->short_of_memory; i++)
+		for (enum board_which which = 0; which < BOARD_CONNECTIONS; which++)
+			gather_conn(m, i, which);
+}
+
+/* ---- queues ---- */
+
+static struct view_queue *find_queue(struct maker *m, const char *label)
+{
+	const char *name = keep(m, label);
+	struct view_queue *queue;
+
+	for (size_t i = 0; i < m->view->n_queues; i++)
+		if (strcmp(m->view->queues[i].queue, name) == 0)
+			return &m->view->queues[i];
+	CHECK(m->view->n_queues < m->max_queues);
+	queue = &m->view->queues[m->view->n_queues++];
+	queue->queue = name;
+	queue->ready = queue->dead = -1;
+	queue->text = "";
+	queue->rate = history_rate(m->subject->history, label);
+	queue->busy_since_ns = history_busy_since(m->subject->history, name);
+	return queue;
+}
+
+static struct view_task *find_task(struct maker *m, struct view_queue *queue, const char *task)
+{
+	const char *name = keep(m, task);
+	struct view_task *grown;
+
+	for (size_t i = 0; i < queue->n_tasks; i++)
+		if (strcmp(queue->tasks[i].task, name) == 0)
+			return &queue->tasks[i];
+	if (queue->n_tasks == queue->max_tasks) {
+		grown = take(m, 2 * queue->max_tasks + 2, sizeof(*grown));
+		if (!grown)
+			return NULL;
+		if (queue->n_tasks > 0)
+			memcpy(grown, queue->tasks, queue->n_tasks * sizeof(*grown));
+		queue->tasks = grown;
+		queue->max_tasks = 2 * queue->max_tasks + 2;
+	}
+	queue->tasks[queue->n_tasks].task = name;
+	return &queue->tasks[queue->n_tasks++];
+}
+
+static const char *name_route(struct maker *m, const struct conf_queue *conf)
+{
+	char *text;
+
+	switch (conf->route) {
+	case ROUTE_TASK:
+		return NULL;
+	case ROUTE_TYPE:
+		return "type";
+	case ROUTE_ROUTING_KEY:
+		return "routing_key";
+	case ROUTE_HEADER:
+		break;
+	}
+	text = arena_printf(m->view->arena, "header:%s", keep(m, conf->route_header));
+	m->short_of_memory |= !text;
+	return text;
+}
+
+static unsigned threads_wanted(const struct generation *g, const struct conf_queue *conf)
+{
+	unsigned each = atomic_load(&score_wish(g->score, (uint32_t)conf->index)->threads);
+
+	if (each > CONF_THREADS_MAX)
+		each = CONF_THREADS_MAX;
+	return conf->exclusive ? each : each * g->n_workers;
+}
+
+static void configure_queue(
+    struct maker *m, const struct generation *g, const struct conf_queue *conf)
+{
+	struct view_queue *queue = find_queue(m, conf->label);
+
+	queue->configured = true;
+	queue->ack = !conf->no_ack;
+	queue->declare = conf->declare;
+	queue->route = name_route(m, conf);
+	queue->threads = threads_wanted(g, conf);
+	queue->paused = atomic_load(&score_wish(g->score, (uint32_t)conf->index)->paused) != 0;
+	if (conf->route != ROUTE_TASK)
+		return;
+	queue->task = keep(m, conf->task);
+	(void)find_task(
+	    m, queue, conf->task); /* its counters begin with 0, and not with the first job */
+}
+
+/* How bad it is that a process says so of a queue. */
+static int badness(enum board_source_state state, bool connected)
+{
+	switch (state) {
+	case BOARD_WAITING:
+		return 6;
+	case BOARD_HELD:
+		return 5;
+	case BOARD_BUILDING:
+		return connected ? 4 : 3;
+	case BOARD_PAUSED:
+		return 2;
+	case BOARD_CONSUMING:
+		return 1;
+	case BOARD_NO_QUEUE:
+		break;
+	}
+	return 0;
+}
+
+static void note_state(
+    struct maker *m, struct view_queue *queue, const struct board_source *source, bool connected)
+{
+	enum board_source_state state = (enum board_source_state)source->state;
+
+	if (badness(state, connected) <= badness(queue->state, queue->connected))
+		return;
+	queue->state = state;
+	queue->connected = connected;
+	queue->code = source->code;
+	queue->text = keep(m, source->text);
+	queue->since_ns = source->since_ns;
+	queue->retry_at_ns = source->retry_at_ns;
+}
+
+static bool is_connected(const struct worker *w, const struct conf_queue *conf)
+{
+	enum board_which which = conf->no_ack ? BOARD_UNACKED : BOARD_WORK;
+	struct board_conn conn;
+
+	return board_read_conn(score_conn(w->generation->score, w->place, which), &conn) &&
+	       conn.state == BOARD_UP;
+}
+
+/* What one process says of a queue. */
+static void gather_source(struct maker *m, size_t worker, const struct conf_queue *conf)
+{
+	const struct worker *w = m->crew[worker];
+	struct view_queue *queue;
+	struct board_source source;
+
+	if (!board_read_source(
+		score_source(w->generation->score, w->place, (uint32_t)conf->index), &source))
+		return;
+	queue = find_queue(m, conf->label);
+	queue->consumers += source.consuming;
+	queue->unacked += source.unacked;
+	if (source.seen_ns > queue->seen_ns) {
+		queue->ready = source.ready;
+		queue->dead = source.dead;
+		queue->seen_ns = source.seen_ns;
+	}
+	if (m->view->workers[worker].stands)
+		note_state(m, queue, &source, is_connected(w, conf));
+}
+
+static void gather_sources(struct maker *m, const struct conf *conf)
+{
+	const struct view *v = m->view;
+
+	for (size_t i = 0; i < v->n_workers && !m->short_of_memory; i++)
+		for (size_t k = 0; k < conf->n_queues; k++)
+			if (v->workers[i].current && !v->workers[i].quarantine)
+				gather_source(m, i, &conf->queues[k]);
+}
+
+/* ---- threads ---- */
+
+static const struct view_job *gather_job(struct maker *m, const struct score_row *row)
+{
+	struct score_job job;
+	struct view_job *out;
+
+	if (!score_read_crashed(row, &job) || !(out = take(m, 1, sizeof(*out))))
+		return NULL;
+	*out = (struct view_job){
+		.id = keep(m, job.id),
+		.task = keep(m, job.task),
+		.message_id = keep(m, job.message_id),
+		.started_ns = job.started_ns,
+		.deadline_ns = job.deadline_ns,
+		.attempt = job.attempt,
+		.redelivered = job.redelivered != 0,
+		.progress = atomic_load(&row->progress),
+	};
+	if (out->progress < -1 || out->progress > 100)
+		out->progress = -1;
+	return out;
+}
+
+bool view_is_running(const struct view_thread *thread)
+{
+	return thread->state == ROW_TAKEN || thread->state == ROW_RUNNING ||
+	       thread->state == ROW_SETTLING || thread->state == ROW_GIVEN_UP;
+}
+
+static void gather_thread(struct maker *m, size_t worker, uint32_t number)
+{
+	const struct worker *w = m->crew[worker];
+	const struct conf *conf = w->generation->snapshot.conf;
+	const struct score_row *row = score_row(w->generation->score, w->place, number);
+	int state = atomic_load(&row->state);
+	unsigned place = atomic_load(&row->queue);
+	struct view_queue *queue;
+	struct view_thread *thread;
+
+	if (state <= ROW_UNUSED || state > ROW_STUCK || place >= conf->n_queues)
+		return;
+	queue = find_queue(m, conf->queues[place].label);
+	thread = &m->view->threads[m->view->n_threads++];
+	*thread = (struct view_thread){
+		.owner = &m->view->workers[worker],
+		.thread = number,
+		.queue = queue->queue,
+		.state = (enum score_state)state,
+		.job = gather_job(m, row),
+	};
+	queue->running += view_is_running(thread);
+}
+
+static void gather_threads(struct maker *m)
+{
+	size_t max = 0;
+
+	for (size_t i = 0; i < m->view->n_workers; i++)
+		max += m->view->workers[i].pid > 0 ? score_rows(m->crew[i]->generation->score) : 0;
+	m->view->threads = take(m, max, sizeof(*m->view->threads));
+	for (size_t i = 0; i < m->view->n_workers && !m->short_of_memory; i++)
+		for (uint32_t k = 0;
+		     m->view->workers[i].pid > 0 && k < score_rows(m->crew[i]->generation->score);
+		     k++)
+			gather_thread(m, i, k);
+}
+
+/* ---- counts ---- */
+
+bool view_accounts(struct crew *crew, struct accounts *accounts)
+{
+	struct generation *all[] = { crew->current, crew->next, crew->leaving };
+
+	*accounts = (struct accounts){ 0 };
+	if (!accounts_add(accounts, &crew->past))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if (all[i] && !accounts_add_score(accounts, all[i]->score, all[i]->snapshot.conf)) {
+			accounts_free(accounts);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void gather_count(struct maker *m, const struct account *account)
+{
+	struct tally_sum recent = history_recent(m->subject->history, account);
+	struct view_queue *queue = find_queue(m, account->queue);
+	struct view_task *task = find_task(m, queue, account->task);
+
+	tally_merge(&m->view->totals, &account->sum);
+	tally_merge(&queue->sum, &account->sum);
+	tally_merge(&queue->recent, &recent);
+	if (!task)
+		return;
+	tally_merge(&task->sum, &account->sum);
+	tally_merge(&task->recent, &recent);
+}
+
+/* ---- all of it ---- */
+
+static size_t count_queues(const struct crew *crew)
+{
+	const struct generation *all[] = { crew->current, crew->next, crew->leaving };
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		n += all[i] ? all[i]->snapshot.conf->n_queues : 0;
+	return n;
+}
+
+static void gather_queues(struct maker *m, const struct accounts *accounts)
+{
+	struct view *v = m->view;
+	const struct generation *g = m->subject->crew->current;
+
+	m->max_queues = count_queues(m->subject->crew) + accounts->n;
+	v->queues = take(m, m->max_queues, sizeof(*v->queues));
+	if (m->short_of_memory)
+		return;
+	for (size_t i = 0; g && i < g->snapshot.conf->n_queues; i++)
+		configure_queue(m, g, &g->snapshot.conf->queues[i]);
+	if (g)
+		gather_sources(m, g->snapshot.conf);
+	for (size_t i = 0; i < accounts->n; i++)
+		gather_count(m, &accounts->list[i]);
+	gather_threads(m);
+}
+
+static void count_suspects(struct view *v, const struct suspects *suspects)
+{
+	for (size_t i = 0; i < suspects->n; i++) {
+		const struct known *known = &suspects->list[i];
+
+		v->doubtful += known->suspect.doubtful != 0;
+		v->crashers += known->suspect.crashes > 0 && !known->suspect.doubtful &&
+			       v->now_ns - known->seen_ns < CRASH_NEWS_NS;
+	}
+}
+
+static enum view_state state_of(const struct view_subject *subject, int64_t now_ns)
+{
+	const struct crew *crew = subject->crew;
+
+	if (crew->stopping)
+		return VIEW_STOPPING;
+	if (!crew->current || (!crew->tested && now_ns < crew->current->deadline_ns))
+		return VIEW_STARTING;
+	return crew->next || subject->checking ? VIEW_RELOADING : VIEW_RUNNING;
+}
+
+static void gather_current(struct view *v, const struct generation *g)
+{
+	const struct conf *conf = g->snapshot.conf;
+	int level = score_log_level(g->score);
+
+	v->generation = g->number;
+	v->n_posts = g->n_workers;
+	v->n_consuming = crew_consuming(g);
+	v->n_brokers = conf->broker.n_urls;
+	v->log_level = level >= 0 ? (enum log_level)level : conf->log_level;
+}
+
+static void gather(struct maker *m, const struct accounts *accounts)
+{
+	const struct view_subject *subject = m->subject;
+	struct view *v = m->view;
+
+	v->now_ns = clock_mono_ns();
+	v->started_ns = subject->started_ns;
+	v->started_wall_ms = subject->started_wall_ms;
+	v->state = state_of(subject, v->now_ns);
+	v->config = keep(m, subject->crew->path);
+	v->reload = subject->reload->outcome;
+	v->reload_at_ns = subject->reload->at_ns;
+	v->reload_why = keep(m, subject->reload->why);
+	memcpy(v->reloads, subject->reload->counts, sizeof(v->reloads));
+	memcpy(v->exits, subject->crew->exits, sizeof(v->exits));
+	count_suspects(v, &subject->crew->suspects);
+	if (subject->crew->current)
+		gather_current(v, subject->crew->current);
+	gather_workers(m);
+	if (!m->short_of_memory)
+		gather_conns(m);
+	if (!m->short_of_memory)
+		gather_queues(m, accounts);
+}
+
+struct view *view_create(const struct view_subject *subject)
+{
+	struct arena *arena = arena_create();
+	struct maker maker = { .subject = subject };
+	struct accounts accounts;
+
+	if (arena)
+		maker.view = arena_zalloc(arena, 1, sizeof(*maker.view));
+	if (!maker.view || !view_accounts(subject->crew, &accounts)) {
+		arena_destroy(arena);
+		return NULL;
+	}
+	maker.view->arena = arena;
+	gather(&maker, &accounts);
+	accounts_free(&accounts);
+	if (!maker.short_of_memory)
+		return maker.view;
+	view_destroy(maker.view);
+	return NULL;
+}
+
+void view_destroy(struct view *view)
+{
+	if (view)
+		arena_destroy(view->arena);
+}
+
+/* ---- words ---- */
+
+const char *view_state_word(enum view_state state)
+{
+	static const char *const words[] = {
+		[VIEW_STARTING] = "starting",
+		[VIEW_RUNNING] = "running",
+		[VIEW_RELOADING] = "reloading",
+		[VIEW_STOPPING] = "stopping",
+	};
+
+	return words[state];
+}
+
+const char *view_worker_word(enum slot_state state)
+{
+	return state == SLOT_BACKOFF ? "backoff" : slot_state_name(state);
+}
+
+const char *view_conn_word(enum board_which which)
+{
+	static const char *const words[BOARD_CONNECTIONS] = {
+		[BOARD_WORK] = "work",
+		[BOARD_UNACKED] = "work unacked",
+		[BOARD_PUBLISH] = "publish",
+	};
+
+	return words[which];
+}
+
+const char *view_link_word(enum board_conn_state state)
+{
+	return state == BOARD_UP ? "up" : state == BOARD_BLOCKED ? "blocked" : "down";
+}
+
+const char *view_thread_word(enum score_state state)
+{
+	switch (state) {
+	case ROW_TAKEN:
+	case ROW_RUNNING:
+		return "running";
+	case ROW_SETTLING:
+	case ROW_SETTLED:
+		return "settling";
+	case ROW_GIVEN_UP:
+	case ROW_STUCK:
+		return "given-up";
+	case ROW_UNUSED:
+	case ROW_IDLE:
+		break;
+	}
+	return "idle";
+}
+
+const char *view_reload_word(enum reload_outcome outcome)
+{
+	static const char *const words[RELOAD_OUTCOMES] = {
+		[RELOAD_NONE] = "none",
+		[RELOAD_DONE] = "done",
+		[RELOAD_REFUSED] = "refused",
+		[RELOAD_ROLLED_BACK] = "rolled-back",
+	};
+
+	return words[outcome];
+}
