@@ -6,6 +6,8 @@
 
 #include "base.h"
 
+#define MOST 1e18 /* what is beyond counts nothing, and would be long */
+
 static char *dash(char *buf)
 {
 	buf[0] = '-';
@@ -29,7 +31,7 @@ static char *show_scaled(double n, double step, const char *const *units, size_t
 char *figure_count(double n, char buf[FIGURE_SIZE])
 {
 	static const char *const units[] = { "", "k", "M", "G", "T" };
-	if (!isfinite(n))
+	if (!(fabs(n) < MOST))
 		return dash(buf);
 	if (fabs(n) < 10000) {
 		(void)snprintf(buf, FIGURE_SIZE, "%.0f", n);
@@ -51,7 +53,7 @@ char *figure_rate(double per_s, char buf[FIGURE_SIZE])
 char *figure_bytes(double n, char buf[FIGURE_SIZE])
 {
 	static const char *const units[] = { " B", " KiB", " MiB", " GiB", " TiB" };
-	return isfinite(n) ? show_scaled(n, 1024, units, ARRAY_LEN(units), buf) : dash(buf);
+	return fabs(n) < MOST ? show_scaled(n, 1024, units, ARRAY_LEN(units), buf) : dash(buf);
 }
 
 static void show_short(double seconds, char *buf)

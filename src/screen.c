@@ -134,15 +134,24 @@ static const char *severity_word(const json_t *problem, enum tint *tint)
 	return error ? "ERROR  " : "WARNING";
 }
 
-void screen_put_problem_line(struct pen *pen, const json_t *problem)
+void screen_put_problem_line(struct pen *pen, const json_t *problem, size_t width)
 {
+	enum { WORD = 9 };
 	enum tint tint;
-	char lasted[FIGURE_SIZE];
+	char figure[FIGURE_SIZE];
 	char *subject = sheet_text(problem, "subject"), *what = sheet_text(problem, "what");
+	char *line = xasprintf("%s: %s", subject, what);
+	char *lasted = xasprintf(" for %s", figure_time(reply_real(problem, "for_s"), figure));
+	size_t taken = WORD + strlen(lasted);
+	char *fit = pen_fit(line, width > taken ? width - taken : 0);
 	const char *word = severity_word(problem, &tint);
-	pen_put(pen, tint, "%s  ", word);
-	pen_put(pen, TINT_STRONG, "%s: %s", subject, what);
-	pen_put(pen, TINT_PLAIN, " for %s", figure_time(reply_real(problem, "for_s"), lasted));
+	pen->put(pen, tint, word);
+	pen_pad(pen, 2);
+	pen->put(pen, TINT_STRONG, fit);
+	pen->put(pen, TINT_PLAIN, lasted);
+	free(fit);
+	free(lasted);
+	free(line);
 	free(subject);
 	free(what);
 }
@@ -162,13 +171,14 @@ static void put_problem(struct pen *pen, const json_t *problem, size_t width)
 {
 	char next[FIGURE_SIZE];
 	char *why = sheet_text(problem, "why"), *remedy = sheet_text(problem, "remedy");
-	screen_put_problem_line(pen, problem);
+	screen_put_problem_line(pen, problem, width);
 	end_line(pen);
 	put_clause(pen, "why: ", why, width);
 	put_clause(pen, "remedy: ", remedy, width);
 	double next_s = reply_real(problem, "next_try_s");
 	if (isfinite(next_s))
-		put_clause(pen, "warrend tries again in ", figure_time(next_s, next), width);
+		put_clause(
+		    pen, "warrend tries again in ", figure_time(fmax(next_s, 0), next), width);
 	free(why);
 	free(remedy);
 }

@@ -15,7 +15,7 @@ void screen_put_verdict(struct pen *pen, const json_t *status);
 /* Process, uptime, generation, configuration; the last reload. */
 void screen_put_facts(struct pen *pen, const json_t *status, size_t width);
 /* A problem in one line, without its remedy. */
-void screen_put_problem_line(struct pen *pen, const json_t *problem);
+void screen_put_problem_line(struct pen *pen, const json_t *problem, size_t width);
 /* What is wrong, why, and what to do. */
 void screen_put_problems(struct pen *pen, const json_t *status, size_t width);
 /* What was wrong lately, and is no more. */

@@ -185,7 +185,7 @@ static char *show_left(const json_t *thread)
 static char *show_progress(const json_t *thread)
 {
 	double progress = reply_real(thread, "job.progress");
-	return isfinite(progress) ? xasprintf("%.0f%%", progress) : xstrdup("-");
+	return progress >= 0 && progress <= 100 ? xasprintf("%.0f%%", progress) : xstrdup("-");
 }
 
 static enum tint tint_thread_state(const json_t *thread)
@@ -258,16 +258,25 @@ static enum tint tint_connection(const json_t *connection)
 	return sheet_is(connection, "state", "blocked") ? TINT_WARN : TINT_BAD;
 }
 
+static char *show_broker(const json_t *connection)
+{
+	char *broker = sheet_text(connection, "broker"),
+	     *product = sheet_text(connection, "product");
+	char *shown = xasprintf("%s%s%s", broker, *product ? " " : "", product);
+	free(broker);
+	free(product);
+	return shown;
+}
+
 static const struct sheet_column connection_columns[] = {
 	{ "CONNECTION", "connection", FIGURE_TEXT, 0, NULL, NULL },
 	{ "STATE", "state", FIGURE_TEXT, SHEET_GROUP, NULL, tint_connection },
 	{ "WORKER", "worker", FIGURE_TEXT, 0, NULL, NULL },
 	{ "SINCE", "since_s", FIGURE_TIME, 0, NULL, NULL },
 	{ "NEXT TRY", "retry_in_s", FIGURE_TIME, SHEET_OPTIONAL, NULL, NULL },
-	{ "BROKER", "broker", FIGURE_TEXT, 0, NULL, NULL },
-	{ "PRODUCT", "product", FIGURE_TEXT, SHEET_GROUP, NULL, NULL },
-	{ "LAST ERROR", "error", FIGURE_TEXT, SHEET_GROUP | SHEET_OPTIONAL, NULL, NULL },
-	{ "AGO", "error_ago_s", FIGURE_TIME, SHEET_OPTIONAL, NULL, NULL },
+	{ "BROKER", "broker", FIGURE_TEXT, 0, show_broker, NULL },
+	{ "AGO", "error_ago_s", FIGURE_TIME, SHEET_GROUP | SHEET_OPTIONAL, NULL, NULL },
+	{ "LAST ERROR", "error", FIGURE_TEXT, SHEET_OPTIONAL, NULL, NULL },
 };
 const struct sheet sheet_connections = { connection_columns, ARRAY_LEN(connection_columns) };
 
@@ -303,23 +312,26 @@ struct table *sheet_table(const struct sheet *sheet, const json_t *const *items,
 	return table;
 }
 
-static int compare_texts(const struct sheet_column *column, const json_t *a, const json_t *b)
+static int compare_texts(
+    const struct sheet_column *column, const json_t *a, const json_t *b, int direction)
 {
 	char *left = show_value(column, a), *right = show_value(column, b);
 	int order = (*left == '\0') - (*right == '\0');
 	if (order == 0)
-		order = strverscmp(left, right);
+		order = direction * strverscmp(left, right);
 	free(left);
 	free(right);
 	return order;
 }
 
-int sheet_compare(const struct sheet_column *column, const json_t *a, const json_t *b)
+int sheet_compare(
+    const struct sheet_column *column, const json_t *a, const json_t *b, bool descending)
 {
+	int direction = descending ? -1 : 1;
 	if (column->figure == FIGURE_TEXT)
-		return compare_texts(column, a, b);
+		return compare_texts(column, a, b, direction);
 	double left = reply_real(a, column->path), right = reply_real(b, column->path);
 	if (isnan(left) || isnan(right))
 		return isnan(left) - isnan(right);
-	return (left > right) - (left < right);
+	return direction * ((left > right) - (left < right));
 }

@@ -35,8 +35,10 @@ extern const struct sheet sheet_queues, sheet_tasks, sheet_threads, sheet_worker
 struct table *sheet_table(const struct sheet *sheet, const json_t *const *items, size_t n)
     __attribute__((returns_nonnull));
 
-/* Less, equal or greater than 0: the order of two items by a column, what is missing last. */
-int sheet_compare(const struct sheet_column *column, const json_t *a, const json_t *b);
+/* Less, equal or greater than 0: the order of two items by a column. What is missing comes last,
+ * `descending` or not. */
+int sheet_compare(
+    const struct sheet_column *column, const json_t *a, const json_t *b, bool descending);
 
 /* The member at `path` as safe text, malloc'ed. */
 char *sheet_text(const json_t *item, const char *path) __attribute__((returns_nonnull));

@@ -156,43 +156,58 @@ static size_t width_in(const struct table *table, const struct table_block *bloc
 	return runs && block->left > width ? block->left : width;
 }
 
-static void put_cell(const struct table *table, struct pen *pen, const struct table_block *block,
-    size_t column, const char *text, enum tint tint)
+/* A line under way; spaces are written when something follows them. */
+struct line {
+	const struct table *table;
+	const struct table_block *block;
+	struct pen *pen;
+	size_t spaces;
+};
+
+static void put_cell(struct line *line, size_t column, const char *text, enum tint tint)
 {
-	bool last = column + 1 == block->last;
-	bool right = table->columns[column].what.side == TABLE_RIGHT;
-	if (!is_shown(table, column) || (last && *text == '\0'))
+	if (!is_shown(line->table, column))
 		return;
-	size_t width = width_in(table, block, column);
+	size_t width = width_in(line->table, line->block, column);
 	char *fit = pen_fit(text, width);
 	size_t space = width - pen_width(fit);
-	pen_pad(pen, (column > 0 ? GAP : 0) + (right ? space : 0));
-	pen->put(pen, tint, fit);
-	if (!right && !last)
-		pen_pad(pen, space);
+	bool right = line->table->columns[column].what.side == TABLE_RIGHT;
+	line->spaces += (column > 0 ? GAP : 0) + (right ? space : 0);
+	if (*fit != '\0') {
+		pen_pad(line->pen, line->spaces);
+		line->pen->put(line->pen, tint, fit);
+		line->spaces = 0;
+	}
+	line->spaces += right ? 0 : space;
 	free(fit);
+}
+
+static void put_heading(struct line *line, size_t column)
+{
+	put_cell(line, column, line->table->columns[column].what.heading, TINT_STRONG);
 }
 
 void table_put_heading(const struct table *table, struct pen *pen, const struct table_block *block)
 {
-	put_cell(table, pen, block, 0, table->columns[0].what.heading, TINT_STRONG);
+	struct line line = { table, block, pen, 0 };
+	put_heading(&line, 0);
 	for (size_t i = block->from; i < block->end; i++)
-		put_cell(table, pen, block, i, table->columns[i].what.heading, TINT_STRONG);
+		put_heading(&line, i);
 }
 
-static void put_cell_of(const struct table *table, struct pen *pen, size_t row,
-    const struct table_block *block, size_t column, enum tint tint)
+static void put_cell_of(struct line *line, size_t row, size_t column)
 {
-	put_cell(table, pen, block, column, table_cell(table, row, column),
-	    tint != TINT_PLAIN ? tint : cell_at(table, row, column)->tint);
+	put_cell(line, column, table_cell(line->table, row, column),
+	    cell_at(line->table, row, column)->tint);
 }
 
-void table_put_row(const struct table *table, struct pen *pen, size_t row,
-    const struct table_block *block, enum tint tint)
+void table_put_row(
+    const struct table *table, struct pen *pen, size_t row, const struct table_block *block)
 {
-	put_cell_of(table, pen, row, block, 0, tint);
+	struct line line = { table, block, pen, 0 };
+	put_cell_of(&line, row, 0);
 	for (size_t i = block->from; i < block->end; i++)
-		put_cell_of(table, pen, row, block, i, tint);
+		put_cell_of(&line, row, i);
 }
 
 void table_put(const struct table *table, struct pen *pen, size_t width)
@@ -203,7 +218,7 @@ void table_put(const struct table *table, struct pen *pen, size_t width)
 		table_put_heading(table, pen, &block);
 		pen->put(pen, TINT_PLAIN, "\n");
 		for (size_t row = 0; row < table->n_rows; row++) {
-			table_put_row(table, pen, row, &block, TINT_PLAIN);
+			table_put_row(table, pen, row, &block);
 			pen->put(pen, TINT_PLAIN, "\n");
 		}
 	}

@@ -45,11 +45,10 @@ struct table_block {
 /* The block that begins with column `from` (1 or more). */
 struct table_block table_block(const struct table *table, size_t from, size_t width);
 
-/* One line without its end. `tint`: of a selected row, instead of its cells' own; TINT_PLAIN: none.
- */
+/* One line without its end. */
 void table_put_heading(const struct table *table, struct pen *pen, const struct table_block *block);
-void table_put_row(const struct table *table, struct pen *pen, size_t row,
-    const struct table_block *block, enum tint tint);
+void table_put_row(
+    const struct table *table, struct pen *pen, size_t row, const struct table_block *block);
 
 /* All of it, block by block. */
 void table_put(const struct table *table, struct pen *pen, size_t width);
