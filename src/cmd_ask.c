@@ -26,6 +26,8 @@ static int find_by_file(struct cmd_daemon *daemon)
 
 int cmd_find_daemon(struct cmd_daemon *daemon)
 {
+	free(daemon->path);
+	daemon->path = NULL;
 	if (!daemon->socket && daemon->file)
 		return find_by_file(daemon);
 	daemon->path = daemon->socket ? xstrdup(daemon->socket) : ask_default_socket();

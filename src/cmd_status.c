@@ -90,6 +90,7 @@ static int watch(struct status *status)
 {
 	for (;;) {
 		(void)fputs("\033[H\033[2J", stdout);
+		(void)fflush(stdout); /* what is wrong is said on standard error */
 		int code = ask_once(status);
 		(void)printf("\nevery %lld s; Ctrl-C ends\n", (long long)status->watch_s);
 		if (fflush(stdout) != 0)

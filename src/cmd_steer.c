@@ -22,22 +22,21 @@ struct steering {
 
 static const struct steering steerings[] = {
 	{ "pause", "[QUEUE]",
-	    "Takes no more jobs from the queue, or from any; jobs that run are finished. Other "
-	    "consumers of\nthe queue go on. It stays so until 'warren resume', over reloads too.\n",
+	    "Takes no more jobs from the queue, or from any. Jobs that run are finished, and "
+	    "other\n"
+	    "consumers of the queue go on; 'warren resume' ends the pause.\n",
 	    0, 1, NULL, false, "65 no such queue, " },
 	{ "resume", "[QUEUE]", "Takes jobs again from the queue, or from all that are paused.\n", 0,
 	    1, NULL, false, "65 no such queue, " },
 	{ "drain", "[--limit DURATION]",
-	    "Takes no more jobs from any queue, and ends when those that run are over. Taking "
-	    "begins "
-	    "again\nwith 'warren resume'.\n",
+	    "Takes no more jobs from any queue, and ends when those that run are over; 'warren "
+	    "resume'\ntakes jobs again.\n",
 	    0, 0, "waiting until the running jobs are over", true, "" },
 	{ "reload", "",
-	    "Reads the configuration again, and puts it into effect without losing a job. A bad "
-	    "one is\n"
-	    "refused, each error with its line, and the old one stays.\n",
-	    0, 0, "waiting for workers of the new configuration", false,
-	    "78 the configuration was refused, " },
+	    "Reads the configuration again, and puts it into effect. A bad one is refused, each "
+	    "error\n"
+	    "with its line, and the old one stays.\n",
+	    0, 0, "waiting for workers of the new configuration", false, "" },
 	{ "restart", "",
 	    "Replaces the worker processes by new ones: new plugin code, the same configuration.\n",
 	    0, 0, "waiting for the new workers", false, "" },
@@ -46,13 +45,10 @@ static const struct steering steerings[] = {
 	    "it: "
 	    "one\nthat does not goes on.\n",
 	    1, 1, NULL, false, "65 no such job, " },
-	{ "scale", "QUEUE N",
-	    "Runs the queue with N threads in each worker process, until the next reload or "
-	    "restart.\n",
-	    2, 2, "waiting for workers with the new number of threads", false,
-	    "65 no such queue, " },
-	{ "log", "LEVEL", "Logs from error, warn, info or debug on, until the next reload.\n", 1, 1,
-	    NULL, false, "" },
+	{ "scale", "QUEUE N", "Changes the number of the queue's threads.\n", 2, 2,
+	    "waiting for workers with the new number of threads", false, "65 no such queue, " },
+	{ "log", "LEVEL", "Changes the level of the log: error, warn, info or debug.\n", 1, 1, NULL,
+	    false, "" },
 };
 
 static const struct option options[] = {
@@ -93,18 +89,19 @@ static int show_help(const struct steering *s)
 	    s->prose);
 	if (drains(s))
 		(void)fputs(
-		    "      --limit DURATION  after it, jobs that still run are given back\n",
-		    stdout);
+		    "      --limit DURATION  how long warrend gives the running jobs\n", stdout);
 	if (s->waiting)
 		(void)printf(
-		    "      --timeout DURATION  ends with 75 after it (%s); what was ordered "
-		    "goes on\n",
+		    "      --timeout DURATION\n"
+		    "                        ends with 75 after it (default: %s); what was "
+		    "ordered goes on\n",
 		    s->for_ever ? "never" : "2m");
-	(void)printf(
-	    "  -j, --json            the daemon's answer as it comes\n"
-	    "  -h, --help\n\n"
-	    "Exit: 0 done, 64 usage, %s69 no warrend answers, 75 busy%s,\n77 not allowed.\n",
-	    s->codes, s->waiting ? " or not over in time" : "");
+	(void)printf("  -j, --json            the daemon's answer as it comes\n"
+		     "  -h, --help\n\n"
+		     "Exit: 0 done, 64 usage, %s69 no warrend answers, 75 busy%s,\n"
+		     "77 not allowed%s.\n",
+	    s->codes, s->waiting ? " or not over in time" : "",
+	    strcmp(s->name, "reload") == 0 ? ", 78 the configuration was refused" : "");
 	return EXIT_OK;
 }
 

@@ -279,9 +279,9 @@ static void draw_last_line(struct top *top, size_t row)
 		pen_put(&p.pen, top->said_tint, "%s", top->said);
 	else
 		pen_put(&p.pen, TINT_FAINT, "%s",
-		    top->page == PAGE_TABLE ? "? help  q quit  Tab queues/threads  Enter look  "
-					      "/ filter  s sort  p pause  u resume  c cancel"
-					    : "q back  Up Down scroll");
+		    top->page == PAGE_TABLE
+			? "? help  q quit  Tab threads  Enter look  / filter  s sort  p pause"
+			: "q back  Up Down scroll");
 	free(filter);
 }
 

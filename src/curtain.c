@@ -30,13 +30,12 @@ static void on_ending(int number)
 	ended_by = number;
 }
 
-/* A crash cannot call the terminal library; it goes on to be a crash when this returns. */
+/* A crash cannot call the terminal library. It goes on to be one when this returns. */
 static void on_crash(int number)
 {
-	(void)number;
-	if (write(STDOUT_FILENO, farewell, strlen(farewell)) < 0)
-		return;
-	(void)tcsetattr(STDIN_FILENO, TCSANOW, &modes_before);
+	if (write(STDOUT_FILENO, farewell, strlen(farewell)) >= 0)
+		(void)tcsetattr(STDIN_FILENO, TCSANOW, &modes_before);
+	(void)raise(number);
 }
 
 static void add_farewell(const char *capability)

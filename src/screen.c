@@ -57,7 +57,7 @@ void screen_put_verdict(struct pen *pen, const json_t *status)
 	char *version = sheet_text(status, "version"), *state = sheet_text(status, "state");
 	bool first = true;
 	pen_put(pen, TINT_STRONG, "warrend %s is %s: ", version, state);
-	put_number_of(pen, TINT_BAD, errors, "ERROR", &first);
+	put_number_of(pen, TINT_BAD, errors, "error", &first);
 	put_number_of(pen, TINT_WARN, warnings, "warning", &first);
 	put_number_of(pen, TINT_WARN, paused, "paused queue", &first);
 	if (first)
@@ -261,8 +261,8 @@ static json_t *merge_up(const struct reply_list *connections, size_t first)
 	json_t *merged = or_die(json_copy((json_t *)(uintptr_t)model));
 	if (n == 1)
 		return merged;
-	if (json_object_set_new(merged, "connection", json_sprintf("%zu connections", n)) != 0 ||
-	    json_object_set_new(merged, "worker", json_string("all")) != 0 ||
+	if (json_object_set_new(merged, "connection", json_sprintf("all %zu", n)) != 0 ||
+	    json_object_set_new(merged, "worker", json_string("")) != 0 ||
 	    json_object_set_new(merged, "since_s", isnan(since) ? json_null() : json_real(since)) !=
 		0)
 		(void)or_die(NULL);

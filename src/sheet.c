@@ -258,6 +258,17 @@ static enum tint tint_connection(const json_t *connection)
 	return sheet_is(connection, "state", "blocked") ? TINT_WARN : TINT_BAD;
 }
 
+/* "0/work": worker process and what it is for. */
+static char *show_connection(const json_t *connection)
+{
+	char *worker = sheet_text(connection, "worker");
+	char *purpose = sheet_text(connection, "connection");
+	char *shown = xasprintf("%s%s%s", worker, *worker ? "/" : "", purpose);
+	free(worker);
+	free(purpose);
+	return shown;
+}
+
 static char *show_broker(const json_t *connection)
 {
 	char *broker = sheet_text(connection, "broker"),
@@ -269,9 +280,8 @@ static char *show_broker(const json_t *connection)
 }
 
 static const struct sheet_column connection_columns[] = {
-	{ "CONNECTION", "connection", FIGURE_TEXT, 0, NULL, NULL },
+	{ "CONNECTION", "connection", FIGURE_TEXT, 0, show_connection, NULL },
 	{ "STATE", "state", FIGURE_TEXT, SHEET_GROUP, NULL, tint_connection },
-	{ "WORKER", "worker", FIGURE_TEXT, 0, NULL, NULL },
 	{ "SINCE", "since_s", FIGURE_TIME, 0, NULL, NULL },
 	{ "NEXT TRY", "retry_in_s", FIGURE_TIME, SHEET_OPTIONAL, NULL, NULL },
 	{ "BROKER", "broker", FIGURE_TEXT, 0, show_broker, NULL },
