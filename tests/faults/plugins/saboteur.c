@@ -41,7 +41,7 @@ static struct book book = { .fd = -1 };
 
 static bool note(const struct run *run, const char *what)
 {
-	return book_note(&book, run->job, what, run->verdict, run->id);
+	return book_note(&book, run->job, what, (int)run->verdict, run->id);
 }
 
 static void give(struct run *run, enum warren_verdict verdict)
