@@ -260,12 +260,16 @@ static bool start_library(struct http *http)
 
 	if (http->library)
 		return true;
+	errno = 0;
 	http->library = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
 	    on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_MAX, MHD_OPTION_NOTIFY_CONNECTION,
 	    on_connection, http, MHD_OPTION_END);
-	if (!http->library)
+	if (!http->library) {
+		if (errno == 0) /* it does not say of all that it lacks */
+			errno = ENOMEM;
 		return false;
+	}
 	info = MHD_get_daemon_info(http->library, MHD_DAEMON_INFO_EPOLL_FD);
 	CHECK(info);
 	http->epoll = info->epoll_fd;

@@ -112,19 +112,18 @@ static bool open_doors(struct supervisor *s)
 	}
 	conf_errors_print(&errors, stderr);
 	log_errors(LOG_ERROR, "daemon.failed", &errors);
+	if (errors.n == 0)
+		log_event(LOG_ERROR, "daemon.failed", L_STR("error", "out of memory"));
+	fail(s, errors.n > 0 ? EXIT_CANT_CREATE : EXIT_OS, SLOT_NOW);
 	conf_errors_free(&errors);
 	snapshot_drop(&s->checked);
-	fail(s, EXIT_CANT_CREATE, SLOT_NOW);
 	return false;
 }
 
 static void begin_check(struct supervisor *s)
 {
-	if (!s->crew.current) {
-		log_init(s->checked.conf->log_level, s->checked.conf->log_format);
-		if (!open_doors(s))
-			return;
-	}
+	if (!s->crew.current && !open_doors(s))
+		return;
 	if (check_start(&s->check, s->setup->path, &s->checked))
 		return;
 	refuse(s, &s->check.errors);
@@ -145,6 +144,8 @@ static void begin(struct supervisor *s)
 		notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%lld",
 		    (long long)(clock_mono_ns() / 1000));
 	if (snapshot_take(&s->checked, s->setup->path, &errors, &warnings)) {
+		if (!s->crew.current)
+			log_init(s->checked.conf->log_level, s->checked.conf->log_format);
 		log_errors(LOG_WARN, "config.warning", &warnings);
 		begin_check(s);
 	} else {

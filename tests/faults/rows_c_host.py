@@ -1,12 +1,14 @@
 """Rows C that the host answers for: signals while the daemon starts, and the shortage of processes, threads, descriptors."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 
 from accounting import row
-from broker_fixture import wait_until
+from broker_fixture import PATIENCE, wait_until
 from faultpoint import FROM
 import harness
 from host import HostTest
@@ -74,18 +76,20 @@ class Shortage(HostTest):
 
     @row("C16")
     def test_C16(self):
-        """fork fails while a worker is to be replaced; pthread_create fails for a thread of a
-        worker; there is
-        no descriptor for sockets when a connection is to be rebuilt.
+        """fork fails while a worker is to be replaced; pthread_create fails for a thread of a worker; there is
+        no descriptor for sockets when a connection is to be rebuilt, nor for clients of the control socket and of HTTP.
 
         Lost 0; again at most one run per channel of the worker that was killed. `worker.spawn-failed` with back-off,
         the other worker goes on; a worker that lacks a thread says so, ends with 71 and is replaced, and never consumes;
-        `conn.retry` until there are descriptors."""
-        daemon = self.begin()
+        `conn.retry` until there are descriptors; `control.deaf` and `http.deaf`, without the supervisor's turning in
+        circles, and clients that have waited are answered."""
+        port = harness.closed_port()
+        daemon = self.begin(http={"port": port})
         self.load(commands="busy 20", rate=40)
         self.no_fork(daemon)
         self.no_thread(daemon)
         self.no_socket(daemon)
+        self.no_client(daemon, port)
         self.finish(daemon, bound=3 * self.threads * self.processes_of_daemon + self.killed * self.threads)
 
     killed = 0
@@ -141,3 +145,21 @@ class Shortage(HostTest):
             self.expect(daemon, "conn.retry", since=since, role=role, conn="work")
             self.under_way(daemon)
         daemon.wait_for("queue.consuming", since=since, role=role)
+
+    def no_client(self, daemon, port):
+        with contextlib.ExitStack() as stack:
+            local = stack.enter_context(socket.socket(socket.AF_UNIX))
+            with self.board.rule("accept", roles="supervisor", mode=FROM) as failing:
+                local.connect(daemon.path("warren.sock"))
+                web = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+                self.expect(daemon, "control.deaf")
+                self.expect(daemon, "http.deaf")
+                before, began = failing.failed, time.monotonic()
+                self.under_way(daemon)
+                self.assertLess(failing.failed - before, 4 * (time.monotonic() - began) + 4, "it turns in circles")
+            for client, request in (local, b"version\n"), (web, b"GET / HTTP/1.0\r\n\r\n"):
+                client.settimeout(PATIENCE)
+                client.sendall(request)
+                self.assertIn(b"0.1.0", client.makefile("rb").read())
+        self.expect(daemon, "control.hears")
+        self.expect(daemon, "http.hears")

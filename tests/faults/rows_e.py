@@ -1,13 +1,16 @@
 """Rows E: what the host does: disks, logs, memory, descriptors, clocks, processors."""
 
 import contextlib
+import http.client
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 
 from accounting import BUILD, HEARTBEAT, row, seconds_pass
+from broker_fixture import PATIENCE
 import harness
 import host
 from faultpoint import FROM
@@ -145,6 +148,32 @@ class Memory(HostTest):
                       for n in self.sample(total, wanted))
         self.seen(f"{what}, {roles}: {total} allocations, {reached} of them failed in turn")
 
+    def requests(self, daemon):
+        """What the supervisor is asked; one that memory was short for ends at once, with an answer or without."""
+        for line in b"version\n", b"no%20such\n":
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+                client.settimeout(PATIENCE)
+                client.connect(daemon.path("warren.sock"))
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(line)
+                    client.makefile().read()
+        for path in "/", "/nowhere":
+            with contextlib.suppress(http.client.HTTPException, ConnectionError), contextlib.closing(
+                    http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as client:
+                client.request("GET", path)
+                client.getresponse().read()
+
+    def walk_requests(self, daemon):
+        """Every allocation, also of the libraries for JSON and HTTP. Afterwards all is answered."""
+        callers = "warrend other"
+        with self.board.count("memory", roles="supervisor", callers=callers) as counting:
+            self.requests(daemon)
+        for n in range(1, counting.seen + 1):
+            self.fails_once(daemon, lambda: self.requests(daemon), "requests", roles="supervisor", callers=callers, nth=n)
+        with self.board.count("memory", roles="supervisor", callers=callers) as again:
+            self.requests(daemon)
+        self.seen(f"requests: {counting.seen} allocations, {again.seen} when all of them had failed in turn")
+
     def stop_at_work(self):
         """Starts a daemon, and stops it while it works; the jobs that it took are left to the next one."""
         daemon, code = self.start_up()
@@ -169,8 +198,8 @@ class Memory(HostTest):
     @row("E3", must=True)
     def test_E3(self):
         """The n-th call of malloc (calloc, strdup, ...) of warren and its libraries fails: at the start, during one delivery
-        with its answer and its retry, a reconnect, a reload and a drain; in the supervisor, its copy that reads the
-        configuration, the checking child and the worker.
+        with its answer and its retry, a reconnect, a reload, a drain, requests at the control socket and over HTTP; in the
+        supervisor, its copy that reads the configuration, the checking child and the worker.
 
         Lost 0. No process crashes. At the start: exit 71, or it comes up all the same. Later the supervisor goes on
         whatever fails, and a reload is refused at most; a worker gives back or rebuilds its connection, or ends with
@@ -180,7 +209,9 @@ class Memory(HostTest):
             self.walk_start(role, wanted)
         self.seen(f"start: {self.starts}")
         self.walk_drain(2)
-        daemon = self.begin()
+        self.port = harness.closed_port()
+        daemon = self.begin(http={"port": self.port})
+        self.walk_requests(daemon)
         self.channel.queue_declare("answers", durable=True)
         self.walk(daemon, "delivery", self.delivery, "worker", 3)
         self.walk(daemon, "reconnect", self.reconnect, "worker", 3)
