@@ -60,8 +60,10 @@ void screen_put_verdict(struct pen *pen, const json_t *status)
 	put_number_of(pen, TINT_BAD, errors, "error", &first);
 	put_number_of(pen, TINT_WARN, warnings, "warning", &first);
 	put_number_of(pen, TINT_WARN, paused, "paused queue", &first);
-	if (first)
+	if (first && strcmp(state, "running") == 0)
 		pen_put(pen, TINT_GOOD, "all is as configured");
+	else if (first)
+		pen_put(pen, TINT_PLAIN, "no problem so far");
 	end_line(pen);
 	free(version);
 	free(state);

@@ -48,6 +48,8 @@ static const char *queue_state(const json_t *queue, enum tint *tint)
 	*tint = TINT_WARN;
 	if (reply_bool(queue, "paused"))
 		return "paused";
+	if (isnan(consumers) || isnan(threads))
+		return "unknown";
 	*tint = TINT_BAD;
 	if (is_some(threads) && consumers == 0)
 		return "NOT CONSUMED";
