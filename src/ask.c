@@ -294,6 +294,11 @@ enum ask_state ask_wait(struct ask *ask, int64_t deadline_ns)
 	return ask->state;
 }
 
+bool ask_is_sent(const struct ask *ask)
+{
+	return ask->fd >= 0 && ask->sent == ask->line_len;
+}
+
 struct bytes ask_answer(const struct ask *ask)
 {
 	return (struct bytes){ ask->answer, ask->len > 0 ? ask->len - 1 : 0 };

@@ -1,6 +1,6 @@
 /*
- * One question to a running daemon through its control socket: a line there, an answer back. Floor
- * 4, for commands; never waits unless told to.
+ * One question to a running daemon through its control socket: a line there, an answer back. It
+ * waits where it is told to alone. Floor 4, for commands.
  */
 #ifndef WARREN_ASK_H
 #define WARREN_ASK_H
@@ -37,6 +37,9 @@ int ask_poll(const struct ask *ask, struct pollfd *p);
 
 /* Steps until there is an answer, at most to the deadline: ASK_BUSY then. */
 enum ask_state ask_wait(struct ask *ask, int64_t deadline_ns) MUST_CHECK;
+
+/* True once the daemon has all of the line: what it orders may come to pass. */
+bool ask_is_sent(const struct ask *ask);
 
 /* The daemon's bytes, without the end of the line. */
 struct bytes ask_answer(const struct ask *ask);

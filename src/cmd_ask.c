@@ -56,33 +56,37 @@ static int64_t deadline_in(int64_t now, int64_t timeout_ns)
 
 static enum ask_state wait_for(struct ask *ask, const struct cmd_patience *patience)
 {
-	int64_t started = clock_mono_ns();
+	int64_t started = clock_mono_ns(), now = started;
 	int64_t deadline = deadline_in(started, patience->timeout_ns);
-	int64_t now = started, shown = started + NS_PER_S / 2;
-	enum ask_state state = ASK_BUSY;
-	while (state == ASK_BUSY && now < deadline) {
+	int64_t shown = started + NS_PER_S / 2;
+	enum ask_state state;
+	do {
 		state = ask_wait(ask, shown < deadline ? shown : deadline);
 		now = clock_mono_ns();
 		if (state == ASK_BUSY)
 			show_waiting(patience, now - started);
 		shown = now + NS_PER_S;
-	}
+	} while (state == ASK_BUSY && now < deadline);
 	wipe_waiting(patience);
 	return state;
 }
 
-static int say_late(const struct cmd_daemon *daemon, const struct cmd_patience *patience)
+static int say_late(
+    const struct cmd_daemon *daemon, const struct ask *ask, const struct cmd_patience *patience)
 {
 	char limit[32];
 	text_show_duration(patience->timeout_ns, limit, sizeof(limit));
-	if (patience->waiting) {
+	if (!patience->waiting) {
+		cmd_say("no answer from %s for %s: warrend is busy or stuck; its log may say why",
+		    daemon->path, limit);
+		return EXIT_UNAVAILABLE;
+	}
+	if (ask_is_sent(ask))
 		cmd_say(
 		    "not over within %s. It goes on: 'warren status' shows how far it is", limit);
-		return EXIT_TEMPFAIL;
-	}
-	cmd_say("no answer from %s for %s: warrend is busy or stuck; its log may say why",
-	    daemon->path, limit);
-	return EXIT_UNAVAILABLE;
+	else
+		cmd_say("warrend is busy and did not listen for %s; nothing was ordered", limit);
+	return EXIT_TEMPFAIL;
 }
 
 static json_t *parse(const struct cmd_daemon *daemon, struct bytes text, char **raw, int *code)
@@ -121,7 +125,7 @@ json_t *cmd_ask(struct cmd_daemon *daemon, const char *const *words, size_t n,
 		*code = ask_code(ask);
 		break;
 	case ASK_BUSY:
-		*code = say_late(daemon, patience);
+		*code = say_late(daemon, ask, patience);
 		break;
 	}
 	ask_end(ask);

@@ -120,11 +120,21 @@ static void scroll(struct roster *roster, size_t lines)
 		roster->top = roster->n_rows > lines ? roster->n_rows - lines : 0;
 }
 
+/* All columns where they fit; a terminal may have grown. */
+static struct table_block first_block(struct roster *roster, size_t width)
+{
+	struct table_block block = table_block(roster->table, 1, width);
+	if (block.end == roster->sheet->n_columns)
+		roster->first_column = 1;
+	if (roster->first_column > 1)
+		block = table_block(roster->table, roster->first_column, width);
+	return block;
+}
+
 void roster_put(struct roster *roster, struct pen *pen, size_t lines, size_t width,
     void (*choose_row)(struct pen *pen, bool chosen))
 {
-	size_t from = roster->first_column ? roster->first_column : 1;
-	struct table_block block = table_block(roster->table, from, width - 2);
+	struct table_block block = first_block(roster, width - 2);
 	scroll(roster, lines);
 	pen_pad(pen, 2);
 	table_put_heading(roster->table, pen, &block);

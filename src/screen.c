@@ -50,18 +50,30 @@ static void put_number_of(struct pen *pen, enum tint tint, size_t n, const char 
 	*first = false;
 }
 
+/* A word that stands in a line of ours. */
+static char *short_text(const json_t *item, const char *path)
+{
+	enum { SHORT = 16 };
+	char *text = sheet_text(item, path);
+	char *fit = pen_fit(text, SHORT);
+	free(text);
+	return fit;
+}
+
 void screen_put_verdict(struct pen *pen, const json_t *status)
 {
 	size_t errors = count_severity(status, "error"), paused = count_paused(status);
 	size_t warnings = reply_list(status, "problems").n - errors;
-	char *version = sheet_text(status, "version"), *state = sheet_text(status, "state");
+	char *version = short_text(status, "version"), *state = short_text(status, "state");
 	bool first = true;
 	pen_put(pen, TINT_STRONG, "warrend %s is %s: ", version, state);
 	put_number_of(pen, TINT_BAD, errors, "error", &first);
 	put_number_of(pen, TINT_WARN, warnings, "warning", &first);
 	put_number_of(pen, TINT_WARN, paused, "paused queue", &first);
-	if (first)
+	if (first && strcmp(state, "running") == 0)
 		pen_put(pen, TINT_GOOD, "all is as configured");
+	else if (first)
+		pen_put(pen, TINT_PLAIN, "no problem so far");
 	end_line(pen);
 	free(version);
 	free(state);
@@ -302,7 +314,10 @@ static void put_tasks(struct pen *pen, const json_t *queue, size_t width)
 		items_add(&items, reply_item(&tasks, i));
 	if (items.n > 0) {
 		char *name = sheet_text(queue, "queue");
-		pen_put(pen, TINT_STRONG, "\ntasks of queue %s\n", name);
+		char *title = xasprintf("tasks of queue %s", name), *fit = pen_fit(title, width);
+		pen_put(pen, TINT_STRONG, "\n%s\n", fit);
+		free(fit);
+		free(title);
 		free(name);
 		put_items(pen, &sheet_tasks, &items, width);
 	}
@@ -337,6 +352,8 @@ static int oldest_first(const void *a, const void *b)
 {
 	double left = reply_real(*(const json_t *const *)a, "job.age_s");
 	double right = reply_real(*(const json_t *const *)b, "job.age_s");
+	if (isnan(left) || isnan(right))
+		return isnan(left) - isnan(right);
 	return (left < right) - (left > right);
 }
 
@@ -435,10 +452,22 @@ static char *show_name(const char *above, const char *name)
 	return shown;
 }
 
+static void put_member(struct pen *pen, const char *name, const char *value, size_t width)
+{
+	enum { COLUMNS = 22 };
+	char *left = pen_fit(name, COLUMNS - 2);
+	char *right = pen_fit(value, width > COLUMNS ? width - COLUMNS : 1);
+	pen->put(pen, TINT_FAINT, left);
+	pen_pad(pen, COLUMNS - pen_width(left));
+	pen->put(pen, TINT_PLAIN, right);
+	end_line(pen);
+	free(left);
+	free(right);
+}
+
 /* Lists have a table of their own. */
 static void put_members(struct pen *pen, const char *above, const json_t *object, size_t width)
 {
-	enum { COLUMNS = 22 };
 	const json_t *value;
 	const char *name;
 	json_object_foreach((json_t *)(uintptr_t)object, name, value)
@@ -448,12 +477,7 @@ static void put_members(struct pen *pen, const char *above, const json_t *object
 			put_members(pen, shown, value, width);
 		} else if (!json_is_array(value) && !json_is_object(value)) {
 			char *text = show_member(name, value);
-			size_t taken = pen_width(shown);
-			pen->put(pen, TINT_FAINT, shown);
-			pen_pad(pen, taken < COLUMNS ? COLUMNS - taken : 1);
-			char *fit = pen_fit(text, width > COLUMNS ? width - COLUMNS : 1);
-			pen_put(pen, TINT_PLAIN, "%s\n", fit);
-			free(fit);
+			put_member(pen, shown, text, width);
 			free(text);
 		}
 		free(shown);

@@ -48,6 +48,8 @@ static const char *queue_state(const json_t *queue, enum tint *tint)
 	*tint = TINT_WARN;
 	if (reply_bool(queue, "paused"))
 		return "paused";
+	if (isnan(consumers) || isnan(threads))
+		return "unknown";
 	*tint = TINT_BAD;
 	if (is_some(threads) && consumers == 0)
 		return "NOT CONSUMED";
@@ -225,11 +227,11 @@ static enum tint tint_worker_state(const json_t *worker)
 		   : TINT_WARN;
 }
 
-/* A number that is a name is not to be read as 12.3k. */
+/* A number that is a name is not to be read as 12.3k; Linux has none beyond this. */
 static char *show_pid(const json_t *worker)
 {
 	double pid = reply_real(worker, "pid");
-	return is_some(pid) ? xasprintf("%.0f", pid) : xstrdup("-");
+	return pid >= 1 && pid < 1 << 22 ? xasprintf("%.0f", pid) : xstrdup("-");
 }
 
 static const struct sheet_column worker_columns[] = {

@@ -303,6 +303,18 @@ class Steering(OperatorTest):
         said = self.said("drain", "--timeout", "300ms", code=75)
         self.assertIn("not over within 300ms. It goes on", said)
         self.assertEqual(daemon.lines, ["drain\n"])
+        self.assertIn("not over within 0s", self.said("restart", "--timeout", "0", code=75))
+        wait_until(lambda: daemon.lines == ["drain\n", "restart\n"], lambda: daemon.lines)
+
+    def test_an_order_that_nobody_took_is_none(self):
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(self.path)
+        listener.listen(0)
+        first = socket.socket(socket.AF_UNIX)
+        self.addCleanup(first.close)
+        first.connect(self.path)
+        self.assertIn("nothing was ordered", self.said("restart", "--timeout", "200ms", code=75))
 
     def test_waiting_is_shown_on_a_terminal(self):
         over = threading.Event()

@@ -27,6 +27,7 @@ check_door() {
 check_door 'rabbitmq-c/|amqp(_[a-z_]+)?\.h' broker.c rabbitmq-c
 check_door 'openssl/(ssl|err|x509[a-z_0-9]*)\.h' tls.c "OpenSSL's TLS"
 check_door 'libconfig\.h' 'conf*.c' libconfig
+check_door '(curses|term)\.h' curtain.c ncurses
 check_door 'dlfcn\.h' plugin.c dlfcn.h
 check_door 'microhttpd\.h' http.c libmicrohttpd
 

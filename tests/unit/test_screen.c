@@ -122,10 +122,13 @@ END_TEST
 
 START_TEST(a_status_of_anything_is_no_crash)
 {
-	static const char *const odd[] = { "{}", "{\"problems\":{},\"queues\":[1,null,\"x\",[]]}",
-		"{\"queues\":[{}],\"threads\":[{\"job\":{}}],\"workers\":[[]],\"connections\":[{}]"
-		"}",
-		"{\"problems\":[{}],\"healed\":[0],\"totals\":[],\"last_reload\":{}}" };
+	static const char *const odd[] = {
+		"{}",
+		"{\"problems\":{},\"queues\":[1,null,\"x\",[]]}",
+		"{\"queues\":[{}],\"threads\":[{\"job\":{}}],\"workers\":[[]]}",
+		"{\"problems\":[{}],\"healed\":[0],\"totals\":[],\"last_reload\":{}}",
+		"{\"connections\":[{},{\"state\":\"up\"},{\"state\":\"up\"}]}",
+	};
 	char why[128];
 	for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
 		json_t *status = reply_parse(bytes_of(odd[i]), why, sizeof(why));
