@@ -248,7 +248,7 @@ static struct broker *connect_any(const struct conf_broker *conf, const char *na
 		struct broker *broker = broker_connect(conf, i, name, CMD_MAX_MESSAGE, &error);
 		if (broker)
 			return broker;
-		*code = ask_exit_code(&error);
+		*code = dialog_exit_code(&error);
 		cmd_say("cannot connect to %s: %s", conf->urls[i].shown, error.text);
 	}
 	return NULL;
@@ -266,7 +266,7 @@ struct broker *cmd_connect(struct cmd_target *target, int *code)
 	if (!broker)
 		return NULL;
 	struct event event;
-	if (ask_open(broker, &event))
+	if (dialog_open(broker, &event))
 		return broker;
 	*code = cmd_explain(broker, &event, "open a channel");
 	broker_destroy(broker, 0);
@@ -280,13 +280,13 @@ int cmd_explain(const struct broker *broker, const struct event *event, const ch
 		return event->code == 403 || event->code == 405 ? EXIT_REFUSED : EXIT_UNROUTABLE;
 	}
 	if (event->kind != EV_LOST) {
-		cmd_say("cannot %s: no answer from the broker for %d s", what, ASK_ANSWER_S);
+		cmd_say("cannot %s: no answer from the broker for %d s", what, DIALOG_ANSWER_S);
 		return EXIT_UNAVAILABLE;
 	}
 	const struct broker_error *error = broker_last_error(broker);
 	cmd_say("cannot %s: %s%s", what,
 	    error->fault == FAULT_CLOSED ? "" : "the connection is lost: ", error->text);
-	return ask_exit_code(error);
+	return dialog_exit_code(error);
 }
 
 static enum event_kind answer_of(enum step_kind kind)
@@ -304,8 +304,8 @@ static enum event_kind answer_of(enum step_kind kind)
 static bool run_step(struct broker *broker, const struct step *step, struct event *event)
 {
 	*event = (struct event){ .kind = EV_LOST };
-	return broker_declare(broker, ASK_CHANNEL, step) &&
-	       ask_answer(broker, answer_of(step->kind), event);
+	return broker_declare(broker, DIALOG_CHANNEL, step) &&
+	       dialog_answer(broker, answer_of(step->kind), event);
 }
 
 static int explain_step(
@@ -347,7 +347,7 @@ int cmd_declare_missing(struct broker *broker, const struct step *step)
 		return EXIT_OK;
 	if (event.kind != EV_CLOSED_BY_BROKER || event.code != 404)
 		return explain_step(broker, &look, &event);
-	if (!ask_open(broker, &event))
+	if (!dialog_open(broker, &event))
 		return cmd_explain(broker, &event, "open a channel");
 	return cmd_declare(broker, step, &event);
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "ask.h"
+#include "dialog.h"
 #include "ladder.h"
 #include "link.h"
 
@@ -49,7 +49,7 @@ static struct broker *connect_to(const struct conf *conf, size_t index, struct b
 	struct broker *broker =
 	    broker_connect(&conf->broker, index, "warrend -t", MAX_MESSAGE, error);
 	struct event event;
-	if (!broker || ask_open(broker, &event))
+	if (!broker || dialog_open(broker, &event))
 		return broker;
 	*error = *broker_last_error(broker);
 	broker_destroy(broker, 0);
@@ -82,7 +82,7 @@ static void try_url(struct probe *p, size_t index)
 		add_url(p, index, PLAN_WARNING, words);
 		free(words);
 		if (p->code == EXIT_OK || p->code == EXIT_UNAVAILABLE)
-			p->code = ask_exit_code(&error);
+			p->code = dialog_exit_code(&error);
 		return;
 	}
 	char *words = xasprintf("%s%s", broker_product(broker),
@@ -141,7 +141,7 @@ static void hear_of_loss(struct probe *p, struct answer *answer)
 static void open_again(struct probe *p)
 {
 	struct event event;
-	if (!ask_open(p->broker, &event))
+	if (!dialog_open(p->broker, &event))
 		give_up(p, EXIT_UNAVAILABLE, "the broker opens no channel any more");
 }
 
@@ -151,7 +151,7 @@ static struct answer hear(struct probe *p, bool sent, enum event_kind kind)
 {
 	struct answer answer = { .code = -1 };
 	struct event event = { .kind = EV_LOST };
-	if (sent && ask_answer(p->broker, kind, &event)) {
+	if (sent && dialog_answer(p->broker, kind, &event)) {
 		answer.code = 0;
 		answer.messages = event.messages;
 		answer.consumers = event.consumers;
@@ -172,7 +172,7 @@ static struct answer declare(struct probe *p, const struct step *step)
 {
 	if (p->lost)
 		return unheard;
-	return hear(p, broker_declare(p->broker, ASK_CHANNEL, step),
+	return hear(p, broker_declare(p->broker, DIALOG_CHANNEL, step),
 	    step->kind == STEP_EXCHANGE ? EV_EXCHANGE_OK : EV_QUEUE_OK);
 }
 
@@ -190,7 +190,7 @@ static struct answer unbind(
 	};
 	if (p->lost)
 		return unheard;
-	return hear(p, broker_unbind(p->broker, ASK_CHANNEL, &step), EV_BIND_OK);
+	return hear(p, broker_unbind(p->broker, DIALOG_CHANNEL, &step), EV_BIND_OK);
 }
 
 static void put(struct probe *p, enum plan_state state, const char *what, const char *why)
@@ -221,7 +221,7 @@ static bool may_read(struct probe *p, const char *queue)
 	if (p->lost)
 		return false;
 	struct answer answer =
-	    hear(p, broker_consume_in_vain(p->broker, ASK_CHANNEL, queue), EV_CONSUMING);
+	    hear(p, broker_consume_in_vain(p->broker, DIALOG_CHANNEL, queue), EV_CONSUMING);
 	if (answer.code == 0) /* no RabbitMQ that we know of; it takes everything back */
 		give_up(p, EXIT_INTERNAL, "it took a consumer that it should have refused");
 	return !is_denied(&answer);

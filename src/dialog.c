@@ -1,11 +1,11 @@
 /* Waits for what the broker answers. */
-#include "ask.h"
+#include "dialog.h"
 
 #include <poll.h>
 
 #include "clock.h"
 
-void ask_next(struct broker *broker, int64_t deadline_ns, struct event *event)
+void dialog_next(struct broker *broker, int64_t deadline_ns, struct event *event)
 {
 	enum { HEARTBEAT_STEP_MS = 500 }; /* heartbeats are due every second at most */
 	for (;;) {
@@ -18,11 +18,11 @@ void ask_next(struct broker *broker, int64_t deadline_ns, struct event *event)
 	}
 }
 
-bool ask_answer(struct broker *broker, enum event_kind kind, struct event *event)
+bool dialog_answer(struct broker *broker, enum event_kind kind, struct event *event)
 {
-	int64_t deadline = clock_mono_ns() + ASK_ANSWER_S * NS_PER_S;
+	int64_t deadline = clock_mono_ns() + DIALOG_ANSWER_S * NS_PER_S;
 	for (;;) {
-		ask_next(broker, deadline, event);
+		dialog_next(broker, deadline, event);
 		if (event->kind == kind)
 			return true;
 		if (event->kind == EV_NONE || event->kind == EV_LOST ||
@@ -32,13 +32,14 @@ bool ask_answer(struct broker *broker, enum event_kind kind, struct event *event
 	}
 }
 
-bool ask_open(struct broker *broker, struct event *event)
+bool dialog_open(struct broker *broker, struct event *event)
 {
 	*event = (struct event){ .kind = EV_LOST };
-	return broker_open_channel(broker, ASK_CHANNEL) && ask_answer(broker, EV_OPENED, event);
+	return broker_open_channel(broker, DIALOG_CHANNEL) &&
+	       dialog_answer(broker, EV_OPENED, event);
 }
 
-int ask_exit_code(const struct broker_error *error)
+int dialog_exit_code(const struct broker_error *error)
 {
 	switch (error->fault) {
 	case FAULT_AUTH:
