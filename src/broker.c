@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -240,6 +241,16 @@ void broker_shutdown(int fd)
 void broker_init(void)
 {
 	tls_init();
+}
+
+void broker_widen_stack(void)
+{
+	struct rlimit limit;
+	rlim_t wanted = 2 * (rlim_t)BROKER_STACK_SIZE;
+	if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+	(void)setrlimit(RLIMIT_STACK, &limit);
 }
 
 /* ---- connecting ---- */
@@ -1121,6 +1132,8 @@ static enum event_kind answer_of(amqp_method_number_t id)
 		return EV_QUEUE_OK;
 	case AMQP_QUEUE_BIND_OK_METHOD:
 	case AMQP_EXCHANGE_BIND_OK_METHOD:
+	case AMQP_QUEUE_UNBIND_OK_METHOD:
+	case AMQP_EXCHANGE_UNBIND_OK_METHOD:
 		return EV_BIND_OK;
 	case AMQP_CHANNEL_OPEN_OK_METHOD:
 	case AMQP_CHANNEL_CLOSE_OK_METHOD:
@@ -1458,6 +1471,13 @@ bool broker_consume(struct broker *broker, unsigned channel, const struct consum
 	return ask(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m, EV_CONSUMING);
 }
 
+bool broker_consume_in_vain(struct broker *broker, unsigned channel, const char *queue)
+{
+	amqp_table_entry_t priority = entry_text("x-priority", "none");
+	amqp_basic_consume_t m = { .queue = str_to_amqp(queue), .arguments = { 1, &priority } };
+	return ask(broker, channel, AMQP_BASIC_CONSUME_METHOD, &m, EV_CONSUMING);
+}
+
 bool broker_heartbeat(struct broker *broker)
 {
 	amqp_frame_t frame = { .frame_type = AMQP_FRAME_HEARTBEAT, .channel = 0 };
@@ -1617,6 +1637,21 @@ bool broker_declare(struct broker *broker, unsigned channel, const struct step *
 	}
 	}
 	return false;
+}
+
+bool broker_unbind(struct broker *broker, unsigned channel, const struct step *step)
+{
+	if (step->kind == STEP_BIND) {
+		amqp_queue_unbind_t m = { .queue = str_to_amqp(step->name),
+			.exchange = str_to_amqp(step->source),
+			.routing_key = str_to_amqp(step->key) };
+		return ask(broker, channel, AMQP_QUEUE_UNBIND_METHOD, &m, EV_BIND_OK);
+	}
+	CHECK(step->kind == STEP_BIND_EXCHANGE);
+	amqp_exchange_unbind_t m = { .destination = str_to_amqp(step->name),
+		.source = str_to_amqp(step->source),
+		.routing_key = str_to_amqp(step->key) };
+	return ask(broker, channel, AMQP_EXCHANGE_UNBIND_METHOD, &m, EV_BIND_OK);
 }
 
 /* ---- publishing ---- */

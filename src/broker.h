@@ -67,8 +67,8 @@ enum event_kind {
 	EV_REFUSED,    /* tag, multiple: basic.nack from the broker */
 	EV_EXCHANGE_OK,
 	EV_QUEUE_OK, /* name, messages, consumers */
-	EV_BIND_OK,
-	EV_BLOCKED, /* text: the broker's alarm; it reads no more from this connection */
+	EV_BIND_OK,  /* bound, or unbound */
+	EV_BLOCKED,  /* text: the broker's alarm; it reads no more from this connection */
 	EV_UNBLOCKED,
 	EV_GOT, /* basic.get-ok: as EV_DELIVERY, messages = how many are left */
 	EV_GET_EMPTY,
@@ -159,8 +159,18 @@ struct consume {
 bool broker_consume(
     struct broker *broker, unsigned channel, const struct consume *consume) MUST_CHECK;
 
+/*
+ * Asks whether we may consume from the queue, and takes nothing: the consumer's x-priority is a
+ * text, which RabbitMQ looks at last. 406: we may; 403: no permission to read; 404, 405: no such
+ * queue, or another connection's, and we may read it.
+ */
+bool broker_consume_in_vain(struct broker *broker, unsigned channel, const char *queue) MUST_CHECK;
+
 struct step; /* topology.h */
 bool broker_declare(struct broker *broker, unsigned channel, const struct step *step) MUST_CHECK;
+/* Takes the binding of a STEP_BIND or STEP_BIND_EXCHANGE away. One that is not there is no error.
+ */
+bool broker_unbind(struct broker *broker, unsigned channel, const struct step *step) MUST_CHECK;
 
 enum publish_sent {
 	SENT,         /* it counts: the channel's next confirm number is its own */
@@ -175,5 +185,9 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 
 /* Call once per process before the first connection and before any thread. */
 void broker_init(void);
+
+/* For a program whose main thread reads frames: its stack grows up to BROKER_STACK_SIZE and more.
+ */
+void broker_widen_stack(void);
 
 #endif

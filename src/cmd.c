@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,26 +241,6 @@ void cmd_target_free(struct cmd_target *target)
 	arena_destroy(target->arena);
 }
 
-static int code_of_fault(const struct broker_error *error)
-{
-	switch (error->fault) {
-	case FAULT_AUTH:
-	case FAULT_VHOST:
-		return EXIT_REFUSED;
-	case FAULT_FILE:
-		return EXIT_CONFIG;
-	case FAULT_CLOSED: /* 541: what the broker calls an internal error is a deprecated feature
-			    */
-		return error->code == 403 || error->code == 530 || error->code == 541
-			   ? EXIT_REFUSED
-			   : EXIT_UNAVAILABLE;
-	case FAULT_MEMORY:
-		return EXIT_OS;
-	default:
-		return EXIT_UNAVAILABLE;
-	}
-}
-
 static struct broker *connect_any(const struct conf_broker *conf, const char *name, int *code)
 {
 	for (size_t i = 0; i < conf->n_urls; i++) {
@@ -269,7 +248,7 @@ static struct broker *connect_any(const struct conf_broker *conf, const char *na
 		struct broker *broker = broker_connect(conf, i, name, CMD_MAX_MESSAGE, &error);
 		if (broker)
 			return broker;
-		*code = code_of_fault(&error);
+		*code = dialog_exit_code(&error);
 		cmd_say("cannot connect to %s: %s", conf->urls[i].shown, error.text);
 	}
 	return NULL;
@@ -286,39 +265,12 @@ struct broker *cmd_connect(struct cmd_target *target, int *code)
 	struct broker *broker = connect_any(&target->broker, name, code);
 	if (!broker)
 		return NULL;
-	struct event event = { .kind = EV_LOST };
-	if (broker_open_channel(broker, CMD_CHANNEL) && cmd_answer(broker, EV_OPENED, &event))
+	struct event event;
+	if (dialog_open(broker, &event))
 		return broker;
 	*code = cmd_explain(broker, &event, "open a channel");
 	broker_destroy(broker, 0);
 	return NULL;
-}
-
-void cmd_next(struct broker *broker, int64_t deadline_ns, struct event *event)
-{
-	enum { HEARTBEAT_STEP_MS = 500 }; /* heartbeats are due every second at most */
-	for (;;) {
-		broker_read(broker, event);
-		int wait_ms = clock_until_ms(deadline_ns, HEARTBEAT_STEP_MS);
-		if (event->kind != EV_NONE || wait_ms == 0)
-			return;
-		struct pollfd p = { .fd = broker_fd(broker), .events = POLLIN };
-		(void)poll(&p, 1, wait_ms);
-	}
-}
-
-bool cmd_answer(struct broker *broker, enum event_kind kind, struct event *event)
-{
-	int64_t deadline = clock_mono_ns() + CMD_ANSWER_S * NS_PER_S;
-	for (;;) {
-		cmd_next(broker, deadline, event);
-		if (event->kind == kind)
-			return true;
-		if (event->kind == EV_NONE || event->kind == EV_LOST ||
-		    event->kind == EV_CLOSED_BY_BROKER)
-			return false;
-		event_drop(event);
-	}
 }
 
 int cmd_explain(const struct broker *broker, const struct event *event, const char *what)
@@ -328,13 +280,13 @@ int cmd_explain(const struct broker *broker, const struct event *event, const ch
 		return event->code == 403 || event->code == 405 ? EXIT_REFUSED : EXIT_UNROUTABLE;
 	}
 	if (event->kind != EV_LOST) {
-		cmd_say("cannot %s: no answer from the broker for %d s", what, CMD_ANSWER_S);
+		cmd_say("cannot %s: no answer from the broker for %d s", what, DIALOG_ANSWER_S);
 		return EXIT_UNAVAILABLE;
 	}
 	const struct broker_error *error = broker_last_error(broker);
 	cmd_say("cannot %s: %s%s", what,
 	    error->fault == FAULT_CLOSED ? "" : "the connection is lost: ", error->text);
-	return code_of_fault(error);
+	return dialog_exit_code(error);
 }
 
 static enum event_kind answer_of(enum step_kind kind)
@@ -352,8 +304,8 @@ static enum event_kind answer_of(enum step_kind kind)
 static bool run_step(struct broker *broker, const struct step *step, struct event *event)
 {
 	*event = (struct event){ .kind = EV_LOST };
-	return broker_declare(broker, CMD_CHANNEL, step) &&
-	       cmd_answer(broker, answer_of(step->kind), event);
+	return broker_declare(broker, DIALOG_CHANNEL, step) &&
+	       dialog_answer(broker, answer_of(step->kind), event);
 }
 
 static int explain_step(
@@ -395,8 +347,7 @@ int cmd_declare_missing(struct broker *broker, const struct step *step)
 		return EXIT_OK;
 	if (event.kind != EV_CLOSED_BY_BROKER || event.code != 404)
 		return explain_step(broker, &look, &event);
-	event.kind = EV_LOST;
-	if (!broker_open_channel(broker, CMD_CHANNEL) || !cmd_answer(broker, EV_OPENED, &event))
+	if (!dialog_open(broker, &event))
 		return cmd_explain(broker, &event, "open a channel");
 	return cmd_declare(broker, step, &event);
 }

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "broker.h"
+#include "dialog.h"
 #include "topology.h"
 
 /* argv[0] is the command's own name. Each returns the exit code of the program. */
@@ -71,22 +71,14 @@ int cmd_resolve(struct cmd_target *target) MUST_CHECK;
 void cmd_target_free(struct cmd_target *target);
 
 /*
- * Resolves, connects to the first URL that answers and opens CMD_CHANNEL. NULL after saying what is
+ * Resolves, connects to the first URL that answers and opens DIALOG_CHANNEL. NULL after saying what is
  * wrong, with the exit code in `code`.
  */
-enum { CMD_CHANNEL = 1, CMD_ANSWER_S = 30, CMD_MAX_MESSAGE = 128 * 1024 * 1024 };
+enum { CMD_MAX_MESSAGE = 128 * 1024 * 1024 };
 struct broker *cmd_connect(struct cmd_target *target, int *code) MUST_CHECK;
 
-/* The next event, or EV_NONE at the deadline. Serves heartbeats meanwhile. */
-void cmd_next(struct broker *broker, int64_t deadline_ns, struct event *event);
-
-/*
- * Waits for the answer to what was just sent. False when it did not come: then `event` says why
- * (EV_CLOSED_BY_BROKER, EV_LOST, or EV_NONE for CMD_ANSWER_S of silence), for cmd_explain.
- */
-bool cmd_answer(struct broker *broker, enum event_kind kind, struct event *event) MUST_CHECK;
-
-/* Says why `what` ("declare queue x") did not work; returns the exit code that it means. */
+/* Says why `what` ("declare queue x") did not work, after dialog_answer; returns the exit code that it
+ * means. */
 int cmd_explain(const struct broker *broker, const struct event *event, const char *what);
 
 /* Runs one step and waits for its answer, which it leaves in `event`. */

@@ -304,10 +304,10 @@ static int consume(struct subscribe *s)
 	s->acked = s->taken;
 	(void)snprintf(s->tag, sizeof(s->tag), "subscribe-%u", ++s->consumers);
 	struct consume consume = { .queue = s->name, .consumer_tag = s->tag, .no_ack = !acks(s) };
-	if (broker_qos(s->broker, CMD_CHANNEL, (unsigned)s->prefetch) &&
-	    cmd_answer(s->broker, EV_QOS_OK, &event) &&
-	    broker_consume(s->broker, CMD_CHANNEL, &consume) &&
-	    cmd_answer(s->broker, EV_CONSUMING, &event))
+	if (broker_qos(s->broker, DIALOG_CHANNEL, (unsigned)s->prefetch) &&
+	    dialog_answer(s->broker, EV_QOS_OK, &event) &&
+	    broker_consume(s->broker, DIALOG_CHANNEL, &consume) &&
+	    dialog_answer(s->broker, EV_CONSUMING, &event))
 		return EXIT_OK;
 	return cmd_explain(s->broker, &event, what);
 }
@@ -317,7 +317,7 @@ static bool cancel(struct subscribe *s)
 	if (s->cancelling)
 		return true;
 	s->cancelling = true;
-	return broker_cancel(s->broker, CMD_CHANNEL, s->tag);
+	return broker_cancel(s->broker, DIALOG_CHANNEL, s->tag);
 }
 
 /*
@@ -329,7 +329,7 @@ static bool ack(struct subscribe *s, uint64_t tag)
 	if (s->count >= 0 && s->acked + 1 + s->prefetch > s->count && !cancel(s))
 		return false;
 	s->acked++;
-	return !acks(s) || broker_ack(s->broker, CMD_CHANNEL, tag);
+	return !acks(s) || broker_ack(s->broker, DIALOG_CHANNEL, tag);
 }
 
 static int take_delivery(struct subscribe *s, struct event *event)
@@ -345,7 +345,7 @@ static int take_delivery(struct subscribe *s, struct event *event)
 	}
 	s->taken += written;
 	bool sent = written ? ack(s, event->tag)
-			    : !acks(s) || broker_nack(s->broker, CMD_CHANNEL, event->tag);
+			    : !acks(s) || broker_nack(s->broker, DIALOG_CHANNEL, event->tag);
 	return sent ? code : fail(s);
 }
 
@@ -384,9 +384,9 @@ static void give_back(struct subscribe *s)
 	if (!cancel(s))
 		return;
 	do {
-		cmd_next(s->broker, deadline, &event);
+		dialog_next(s->broker, deadline, &event);
 		if (event.kind == EV_DELIVERY && acks(s) &&
-		    !broker_nack(s->broker, CMD_CHANNEL, event.tag))
+		    !broker_nack(s->broker, DIALOG_CHANNEL, event.tag))
 			event.kind = EV_LOST;
 		event_drop(&event);
 	} while (event.kind != EV_CANCEL_OK && event.kind != EV_LOST && event.kind != EV_NONE &&

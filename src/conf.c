@@ -73,31 +73,15 @@ int conf_errors_code(const struct conf_errors *errors)
 	return errors->refused ? EXIT_REFUSED : EXIT_CONFIG;
 }
 
-/* Escapes all but quotes and backslashes, which stand in our own words. */
-static void print_escaped(const char *text, FILE *stream)
-{
-	while (*text) {
-		size_t len = strcspn(text, "\"\\");
-		if (len > 512)
-			len = 512;
-		char out[512 * 8];
-		text_escape((struct bytes){ text, len }, out, sizeof(out));
-		(void)fputs(out, stream);
-		text += len;
-		for (; *text == '"' || *text == '\\'; text++)
-			(void)fputc(*text, stream);
-	}
-}
-
 void conf_errors_print(const struct conf_errors *errors, void *stream)
 {
 	for (size_t i = 0; i < errors->n; i++) {
 		const struct conf_error *error = &errors->list[i];
-		print_escaped(error->file, stream);
+		text_print(error->file, stream);
 		if (error->line > 0)
 			(void)fprintf(stream, ":%u", error->line);
 		(void)fputs(": ", stream);
-		print_escaped(error->text, stream);
+		text_print(error->text, stream);
 		(void)fputc('\n', stream);
 	}
 }

@@ -140,14 +140,14 @@ void sender_destroy(struct sender *s)
 int sender_start(struct sender *s)
 {
 	struct event event = { .kind = EV_LOST };
-	if (!broker_select(s->broker, CMD_CHANNEL) || !cmd_answer(s->broker, EV_CONFIRMING, &event))
+	if (!broker_select(s->broker, DIALOG_CHANNEL) || !dialog_answer(s->broker, EV_CONFIRMING, &event))
 		return cmd_explain(s->broker, &event, "have messages confirmed");
 	event.kind = EV_LOST;
 	struct consume replies = {
 		.queue = DIRECT_REPLY_TO, .consumer_tag = "replies", .no_ack = true
 	};
-	if (s->rules.wait && (!broker_consume(s->broker, CMD_CHANNEL, &replies) ||
-				 !cmd_answer(s->broker, EV_CONSUMING, &event)))
+	if (s->rules.wait && (!broker_consume(s->broker, DIALOG_CHANNEL, &replies) ||
+				 !dialog_answer(s->broker, EV_CONSUMING, &event)))
 		return cmd_explain(s->broker, &event, "wait for replies");
 	return EXIT_OK;
 }
@@ -366,7 +366,7 @@ static int give_up(struct sender *s)
 static int wait_some(struct sender *s)
 {
 	struct event event;
-	cmd_next(s->broker,
+	dialog_next(s->broker,
 	    s->since_ns + (waits_for_broker(s) ? s->rules.timeout_ns : s->rules.wait_ns), &event);
 	if (event.kind == EV_NONE)
 		return give_up(s);
@@ -406,7 +406,7 @@ static enum publish_sent send_guarded(
 {
 	s->since_ns = clock_mono_ns();
 	atomic_store(&s->guard.since_ns, s->since_ns);
-	enum publish_sent sent = broker_publish(s->broker, CMD_CHANNEL, message, true, why, size);
+	enum publish_sent sent = broker_publish(s->broker, DIALOG_CHANNEL, message, true, why, size);
 	atomic_store(&s->guard.since_ns, 0);
 	return sent;
 }

@@ -271,6 +271,32 @@ size_t text_escape_json(struct bytes in, char *out, size_t size)
 	return escape(in, out, size, true);
 }
 
+/* How much of `text` is escaped at once: up to `max`, and no part of a character. */
+static size_t piece_len(const char *text, size_t max)
+{
+	size_t len = strcspn(text, "\"\\");
+	if (len <= max)
+		return len;
+	/* A character's later bytes are 10xxxxxx. */
+	for (len = max; len > max - 3 && ((unsigned char)text[len] & 0xC0) == 0x80;)
+		len--;
+	return len;
+}
+
+void text_print(const char *text, void *stream)
+{
+	enum { AT_ONCE = 512, GROWTH = 8 }; /* \u{NNNN} is the longest */
+	char out[AT_ONCE * GROWTH + 1];
+	while (*text) {
+		size_t len = piece_len(text, AT_ONCE);
+		(void)text_escape((struct bytes){ text, len }, out, sizeof(out));
+		(void)fputs(out, stream);
+		text += len;
+		for (; *text == '"' || *text == '\\'; text++)
+			(void)fputc(*text, stream);
+	}
+}
+
 bool text_match(const char *pattern, struct bytes name)
 {
 	const char *star = NULL;

@@ -26,6 +26,10 @@ size_t text_escape(struct bytes in, char *out, size_t size);
 /* The same for a JSON string's inside. Invalid UTF-8 bytes become \u00NN. */
 size_t text_escape_json(struct bytes in, char *out, size_t size);
 
+/* Prints `text` to a FILE as one safe line, for people: as text_escape, but quotes and backslashes
+ * stand as they are. */
+void text_print(const char *text, void *stream);
+
 bool text_is_utf8(struct bytes in);
 
 /* Shell-like pattern over task names: `*` matches any run of characters, nothing else is special.

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "cmd.h"
 
@@ -128,17 +127,6 @@ static int run_help(int argc, char **argv)
 	return run_command(argv[1], 2, args);
 }
 
-/* Reading frames may take 8 MiB of stack (broker.h); the main thread's grows up to this limit. */
-static void widen_stack(void)
-{
-	struct rlimit limit;
-	rlim_t wanted = 2 * (rlim_t)BROKER_STACK_SIZE;
-	if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= wanted)
-		return;
-	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-	(void)setrlimit(RLIMIT_STACK, &limit);
-}
-
 /* What was printed must have arrived: a full disk is not a success. */
 static int end(int code)
 {
@@ -150,7 +138,7 @@ static int end(int code)
 
 int main(int argc, char **argv)
 {
-	widen_stack();
+	broker_widen_stack();
 	if (argc < 2) {
 		(void)show_help(stderr);
 		return EXIT_USAGE;

@@ -11,8 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker.h"
 #include "child.h"
 #include "ipc.h"
+#include "probe.h"
 #include "supervisor.h"
 #include "worker.h"
 
@@ -31,6 +33,7 @@ struct arguments {
 	enum mode mode;
 	const char *path;
 	bool require_broker;
+	bool compare; /* MODE_TEST: with the broker, too */
 	/* MODE_WORKER */
 	unsigned number, place, generation;
 	bool quarantine;
@@ -38,12 +41,13 @@ struct arguments {
 
 static const char usage[] =
     "Usage: warrend [-c FILE] [--require-broker]\n"
-    "       warrend -t [-c FILE]\n"
+    "       warrend -t [--broker] [-c FILE]\n"
     "\n"
     "Runs tasks from RabbitMQ queues, in the foreground.\n"
     "\n"
     "  -c, --config FILE   the configuration (default " DEFAULT_CONFIG ")\n"
     "  -t, --test          check configuration and plugins, then exit\n"
+    "      --broker        with -t: compare with the broker, and change nothing there\n"
     "      --require-broker\n"
     "                      exit with 69 when nothing consumes within workers.start_limit\n"
     "  -V, --version       print the version\n"
@@ -57,6 +61,8 @@ static const char usage[] =
     "\n"
     "Examples:\n"
     "  warrend -t -c warren.cfg        is this configuration fine?\n"
+    "  warrend -t --broker -c warren.cfg\n"
+    "                                  and what would it find on its broker?\n"
     "  warrend -c warren.cfg           run; Ctrl-C drains and ends\n"
     "  kill -HUP $(pidof -s warrend)   reload\n"
     "\n"
@@ -292,7 +298,23 @@ static void print_warnings(struct conf_errors *warnings)
 	}
 }
 
-static int run_test(const char *path)
+/* The supervisor speaks no AMQP; this is a program run of its own. */
+static int compare(const struct conf *conf)
+{
+	struct plan plan = { 0 };
+	int code;
+
+	signal(SIGPIPE, SIG_IGN); /* a broker that hangs up during TLS */
+	broker_widen_stack();
+	code = probe_run(conf, &plan);
+	plan_print(&plan, stdout);
+	if (code == EXIT_OK)
+		code = plan_exit_code(&plan);
+	plan_free(&plan);
+	return code;
+}
+
+static int run_test(const char *path, bool with_broker)
 {
 	struct conf_errors errors = { 0 }, warnings = { 0 };
 	struct snapshot snapshot;
@@ -306,6 +328,8 @@ static int run_test(const char *path)
 	if (fine)
 		printf("configuration %s is fine\n", path);
 	code = fine ? EXIT_OK : conf_errors_code(&errors);
+	if (fine && with_broker)
+		code = compare(snapshot.conf);
 	snapshot_drop(&snapshot);
 	conf_errors_free(&errors);
 	conf_errors_free(&warnings);
@@ -330,6 +354,7 @@ static unsigned read_number(const char *text)
 
 enum long_option {
 	OPT_REQUIRE_BROKER = 256,
+	OPT_BROKER,
 	OPT_WORKER,
 	OPT_PLACE,
 	OPT_GENERATION,
@@ -343,6 +368,7 @@ static const struct option options[] = {
 	{ "version", no_argument, NULL, 'V' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "require-broker", no_argument, NULL, OPT_REQUIRE_BROKER },
+	{ "broker", no_argument, NULL, OPT_BROKER },
 	{ CHILD_WORKER_OPTION, required_argument, NULL, OPT_WORKER },
 	{ "place", required_argument, NULL, OPT_PLACE },
 	{ "generation", required_argument, NULL, OPT_GENERATION },
@@ -363,6 +389,9 @@ static int take_option(struct arguments *args, int option)
 		return -1;
 	case OPT_REQUIRE_BROKER:
 		args->require_broker = true;
+		return -1;
+	case OPT_BROKER:
+		args->compare = true;
 		return -1;
 	case OPT_WORKER:
 		args->mode = MODE_WORKER;
@@ -399,6 +428,10 @@ static int read_arguments(int argc, char **argv, struct arguments *args)
 	while ((option = getopt_long(argc, argv, "c:tVh", options, NULL)) != -1)
 		if ((code = take_option(args, option)) >= 0)
 			return code;
+	if (args->compare && args->mode != MODE_TEST) {
+		fputs("warrend: --broker goes with -t\nTry 'warrend --help'.\n", stderr);
+		return EXIT_USAGE;
+	}
 	if (optind == argc)
 		return -1;
 	fprintf(stderr, "warrend: takes no argument '%s'\nTry 'warrend --help'.\n", argv[optind]);
@@ -431,5 +464,5 @@ int main(int argc, char **argv)
 	if (args.mode == MODE_RUN)
 		return supervisor_run(&setup);
 	unblock_signals();
-	return finish(run_test(args.path));
+	return finish(run_test(args.path, args.compare));
 }

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -281,6 +282,29 @@ START_TEST(any_bytes_become_one_safe_line)
 }
 END_TEST
 
+static void assert_prints(const char *text, const char *expected)
+{
+	char *out;
+	size_t size;
+	FILE *stream = open_memstream(&out, &size);
+	ck_assert_ptr_nonnull(stream);
+	text_print(text, stream);
+	ck_assert_int_eq(fclose(stream), 0);
+	ck_assert_str_eq(out, expected);
+	free(out);
+}
+
+START_TEST(prints_one_line_for_people)
+{
+	char longer[4096] = "x"; /* odd, so that pieces would end inside of a character */
+	for (size_t i = 1; i + 2 < sizeof(longer); i += 2)
+		memcpy(longer + i, "\xc3\xa9", 2);
+	assert_prints("", "");
+	assert_prints("a \"b\\\" \n\033[2J\xff", "a \"b\\\" \\n\\x1b[2J\\xff");
+	assert_prints(longer, longer);
+}
+END_TEST
+
 START_TEST(matches_patterns)
 {
 	static const struct {
@@ -367,6 +391,7 @@ int main(void)
 	tcase_add_loop_test(t, escapes_what_drives_terminals, 0, ARRAY_LEN(escapes));
 	tcase_add_test(t, cuts_at_whole_characters);
 	tcase_add_test(t, any_bytes_become_one_safe_line);
+	tcase_add_test(t, prints_one_line_for_people);
 	tcase_add_test(t, matches_patterns);
 	tcase_add_test(t, matching_is_never_exponential);
 	tcase_add_test(t, knows_names);
