@@ -71,14 +71,14 @@ int cmd_resolve(struct cmd_target *target) MUST_CHECK;
 void cmd_target_free(struct cmd_target *target);
 
 /*
- * Resolves, connects to the first URL that answers and opens DIALOG_CHANNEL. NULL after saying what is
- * wrong, with the exit code in `code`.
+ * Resolves, connects to the first URL that answers and opens DIALOG_CHANNEL. NULL after saying what
+ * is wrong, with the exit code in `code`.
  */
 enum { CMD_MAX_MESSAGE = 128 * 1024 * 1024 };
 struct broker *cmd_connect(struct cmd_target *target, int *code) MUST_CHECK;
 
-/* Says why `what` ("declare queue x") did not work, after dialog_answer; returns the exit code that it
- * means. */
+/* Says why `what` ("declare queue x") did not work, after dialog_answer; returns the exit code that
+ * it means. */
 int cmd_explain(const struct broker *broker, const struct event *event, const char *what);
 
 /* Runs one step and waits for its answer, which it leaves in `event`. */

@@ -214,7 +214,7 @@ void screen_put_healed(struct pen *pen, const json_t *status, size_t width)
 		const json_t *item = reply_item(&healed, i);
 		char lasted[FIGURE_SIZE], ago[FIGURE_SIZE];
 		char *subject = sheet_text(item, "subject"), *what = sheet_text(item, "what");
-		char *line = xasprintf("healed %s ago: %s was %s for %s",
+		char *line = xasprintf("healed %s ago: %s: %s, lasted %s",
 		    figure_time(reply_real(item, "ago_s"), ago), subject, what,
 		    figure_time(reply_real(item, "lasted_s"), lasted));
 		pen_wrap(pen, TINT_PLAIN, line, 0, width);

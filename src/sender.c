@@ -140,7 +140,8 @@ void sender_destroy(struct sender *s)
 int sender_start(struct sender *s)
 {
 	struct event event = { .kind = EV_LOST };
-	if (!broker_select(s->broker, DIALOG_CHANNEL) || !dialog_answer(s->broker, EV_CONFIRMING, &event))
+	if (!broker_select(s->broker, DIALOG_CHANNEL) ||
+	    !dialog_answer(s->broker, EV_CONFIRMING, &event))
 		return cmd_explain(s->broker, &event, "have messages confirmed");
 	event.kind = EV_LOST;
 	struct consume replies = {
@@ -406,7 +407,8 @@ static enum publish_sent send_guarded(
 {
 	s->since_ns = clock_mono_ns();
 	atomic_store(&s->guard.since_ns, s->since_ns);
-	enum publish_sent sent = broker_publish(s->broker, DIALOG_CHANNEL, message, true, why, size);
+	enum publish_sent sent =
+	    broker_publish(s->broker, DIALOG_CHANNEL, message, true, why, size);
 	atomic_store(&s->guard.since_ns, 0);
 	return sent;
 }

@@ -219,11 +219,25 @@ static enum link_health worst(struct worker *w, char *why, size_t size)
 	return health;
 }
 
+static void report(struct worker *w)
+{
+	struct score *score = w->setup->score;
+	struct board_conn conn;
+	if (w->acked)
+		link_report(w->acked);
+	if (w->unacked)
+		link_report(w->unacked);
+	if (publisher_describe(w->publisher, &conn))
+		board_write_conn(score_conn(score, w->setup->place, BOARD_PUBLISH), &conn);
+}
+
 static void watch_health(struct worker *w)
 {
 	char why[IPC_TEXT_MAX];
 	switch (worst(w, why, sizeof(why))) {
 	case LINK_CONSUMING:
+		if (!w->consuming)
+			report(w); /* who hears of it may look at once */
 		if (!w->consuming && ipc_send(w->setup->supervisor, IPC_CONSUMING, 0, NULL))
 			w->consuming = true;
 		if (!why[0] && !publisher_trouble(w->publisher, why, sizeof(why)))
@@ -314,18 +328,6 @@ static void stop_watch(struct worker *w)
 	CHECK(eventfd_write(w->watch_fd, 1) == 0);
 	PTOK(pthread_join(w->watcher, NULL));
 	close(w->watch_fd);
-}
-
-static void report(struct worker *w)
-{
-	struct score *score = w->setup->score;
-	struct board_conn conn;
-	if (w->acked)
-		link_report(w->acked);
-	if (w->unacked)
-		link_report(w->unacked);
-	if (publisher_describe(w->publisher, &conn))
-		board_write_conn(score_conn(score, w->setup->place, BOARD_PUBLISH), &conn);
 }
 
 static void heed_log_level(const struct worker *w)

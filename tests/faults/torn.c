@@ -1,7 +1,7 @@
 /*
  * Row E9: a writer of the scoreboard is killed at a random instruction, again and again, and
- * whoever reads its row afterwards must see one job or none, never parts of two. `torn N SEED`
- * kills N writers, and prints what it saw.
+ * whoever reads its row afterwards must see one job or none, never parts of two. `torn N SEED
+ * SECONDS` kills N writers, or as many as it can in that time, and prints what it saw.
  */
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "score.h"
 
 enum { SPIN_MAX = 30000 };
@@ -84,14 +85,16 @@ static bool is_whole(const struct score_job *job)
 int main(int argc, char **argv)
 {
 	unsigned kills = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 10000;
-	unsigned torn = 0, whole = 0, between = 0, wrong = 0;
+	int64_t seconds = argc > 3 ? strtoll(argv[3], NULL, 10) : 3600;
+	int64_t until_ns = clock_mono_ns() + seconds * NS_PER_S;
+	unsigned killed = 0, torn = 0, whole = 0, between = 0, wrong = 0;
 	int fd;
 	struct score *score = score_create(&(struct score_size){ 1, 1, 1, 1, 1 }, &fd);
 	struct score_row *row = score ? score_row(score, 0, 0) : NULL;
 	srandom(argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 1);
 	if (!row)
 		return EXIT_OS;
-	for (unsigned i = 0; i < kills; i++) {
+	for (; killed < kills && clock_mono_ns() < until_ns; killed++) {
 		struct score_job job;
 		if (!kill_one(score, (unsigned)random() % 1000000))
 			return EXIT_OS;
@@ -108,7 +111,7 @@ int main(int argc, char **argv)
 		wrong += score_read_job(row, &job) || (atomic_load(&row->seq) & 1);
 	}
 	printf(
-	    "kills=%u torn=%u whole=%u between=%u wrong=%u\n", kills, torn, whole, between, wrong);
+	    "kills=%u torn=%u whole=%u between=%u wrong=%u\n", killed, torn, whole, between, wrong);
 	score_close(score);
 	close(fd);
 	return wrong ? 1 : 0;
