@@ -48,12 +48,16 @@ static const char *print(struct finder *f, const char *fmt, ...)
 	return text;
 }
 
+/* As people say it: "45s", "5m", "2h10m". */
 static const char *duration(struct finder *f, int64_t ns)
 {
-	char text[32];
+	long long s = ns / NS_PER_S;
 
-	/* whole seconds: people read this */
-	return print(f, "%s", text_show_duration(ns / NS_PER_S * NS_PER_S, text, sizeof(text)));
+	if (s < 120)
+		return print(f, "%llds", s);
+	if (s < 7200)
+		return print(f, "%lldm", s / 60);
+	return print(f, "%lldh%lldm", s / 3600, s / 60 % 60);
 }
 
 static void add(struct finder *f, struct trouble trouble)
