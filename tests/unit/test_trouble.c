@@ -255,6 +255,14 @@ static void build_queue_for_long(void)
 	queues[0].since_ns = AGO(30);
 }
 
+static void build_without_ladder(void)
+{
+	build_queue_for_long();
+	queues[0].consumers = 0;
+	queues[0].state = BOARD_BUILDING;
+	conns[0].error = "delay ladder: ACCESS_REFUSED - access refused";
+}
+
 static void build_without_connection(void)
 {
 	build_queue_for_long();
@@ -508,6 +516,17 @@ START_TEST(one_thing_is_wrong)
 }
 END_TEST
 
+START_TEST(a_queue_that_needs_the_ladder_says_so)
+{
+	build_without_ladder();
+	ck_assert(trouble_find(&view));
+	ck_assert_uint_eq(view.n_troubles, 2);
+	ck_assert_str_eq(view.troubles[0].subject, "queue images");
+	ck_assert_ptr_nonnull(strstr(view.troubles[0].why, "delay ladder: ACCESS_REFUSED"));
+	ck_assert_str_eq(view.troubles[1].subject, "delay ladder");
+}
+END_TEST
+
 START_TEST(errors_come_first_and_carry_their_times)
 {
 	pause_queue();
@@ -664,6 +683,7 @@ int main(void)
 	TCase *t = tcase_create("trouble");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, one_thing_is_wrong, 0, (int)ARRAY_LEN(cases));
+	tcase_add_test(t, a_queue_that_needs_the_ladder_says_so);
 	tcase_add_test(t, errors_come_first_and_carry_their_times);
 	tcase_add_test(t, who_starts_or_stops_is_not_ready);
 	tcase_add_test(t, what_began_is_remembered_until_it_heals);

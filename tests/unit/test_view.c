@@ -192,6 +192,73 @@ START_TEST(a_spoilt_scoreboard_is_bounded)
 }
 END_TEST
 
+/* ---- shortage of memory, wherever it strikes; the linker puts these in (tests/CMakeLists.txt)
+ * ---- */
+
+static size_t allocations, fails_at; /* 0: none */
+
+static bool fails(void)
+{
+	return fails_at && ++allocations == fails_at;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__real_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return fails() ? NULL : __real_reallocarray(p, n, size);
+}
+
+START_TEST(without_memory_there_is_none_and_a_later_look_is_whole)
+{
+	struct worker *w = stage_worker(&stage, 0, SLOT_CONSUMING);
+	struct view *view = NULL;
+
+	stage_conn(&stage, w, BOARD_WORK, BOARD_DOWN, "connect: refused");
+	for (uint32_t i = 0; i < 4; i++)
+		stage_thread(&stage, w, i, 0, ROW_STUCK, "img.scale");
+	for (size_t n = 1; !view; n++) {
+		allocations = 0;
+		fails_at = n;
+		view = watch_look(&stage.watch);
+		fails_at = 0;
+		ck_assert(view || allocations >= n);
+	}
+	ck_assert_uint_gt(allocations, 3);
+	ck_assert_uint_eq(view->n_troubles, 2);
+	view_destroy(view);
+}
+END_TEST
+
+START_TEST(a_second_without_memory_is_left_out)
+{
+	struct worker *w = stage_worker(&stage, 0, SLOT_CONSUMING);
+
+	stage_conn(&stage, w, BOARD_WORK, BOARD_DOWN, "connect: refused");
+	for (size_t n = 1; stage.watch.headline[0] == '\0'; n++) {
+		allocations = 0;
+		fails_at = n;
+		watch_tick(&stage.watch, false, clock_mono_ns() + (int64_t)n * NS_PER_S);
+		fails_at = 0;
+	}
+	ck_assert_uint_eq(stage.watch.memory.n_open, 1);
+}
+END_TEST
+
 START_TEST(a_start_is_over_when_something_consumes_or_its_limit_has_passed)
 {
 	struct view *view;
@@ -224,6 +291,8 @@ int main(void)
 	tcase_add_test(t, counts_of_gone_generations_stay);
 	tcase_add_test(t, strings_of_strangers_are_valid_utf8);
 	tcase_add_test(t, a_spoilt_scoreboard_is_bounded);
+	tcase_add_test(t, without_memory_there_is_none_and_a_later_look_is_whole);
+	tcase_add_test(t, a_second_without_memory_is_left_out);
 	tcase_add_test(t, a_start_is_over_when_something_consumes_or_its_limit_has_passed);
 
 	Suite *suite = suite_create("view");
