@@ -405,6 +405,8 @@ static void find_stuck_tasks(struct finder *f)
 
 static void find_quarantine(struct finder *f)
 {
+	if (f->view->doubtful == 0)
+		return;
 	const struct trouble trouble = {
 		.subject = "quarantine",
 		.what = "messages under suspicion",
@@ -414,12 +416,13 @@ static void find_quarantine(struct finder *f)
 		.remedy = "none yet: event=job.suspect in the log names them",
 	};
 
-	if (f->view->doubtful > 0)
-		add(f, &trouble);
+	add(f, &trouble);
 }
 
 static void find_crashers(struct finder *f)
 {
+	if (f->view->crashers == 0)
+		return;
 	const struct trouble trouble = {
 		.subject = "messages",
 		.what = "bring worker processes down",
@@ -429,8 +432,7 @@ static void find_crashers(struct finder *f)
 		.remedy = "correct the task that event=job.suspect in the log names",
 	};
 
-	if (f->view->crashers > 0)
-		add(f, &trouble);
+	add(f, &trouble);
 }
 
 /* ---- worker processes ---- */

@@ -559,8 +559,9 @@ START_TEST(who_starts_or_stops_is_not_ready)
 	ck_assert(trouble_find(&view));
 	ck_assert_uint_eq(view.n_troubles, 0);
 	ck_assert(!view.ready);
-	view.state = VIEW_RELOADING;
+	teardown();
 	setup();
+	view.state = VIEW_RELOADING;
 	ck_assert(trouble_find(&view));
 	ck_assert(view.ready);
 }
