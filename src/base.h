@@ -50,6 +50,7 @@ char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2) __attribute__((malloc, r
 /* Exit codes of the programs, from BSD's sysexits where there is one. */
 enum exit_code {
 	EXIT_OK = 0,
+	EXIT_PROBLEM = 1, /* warren status: something is not as configured */
 	EXIT_USAGE = 64,
 	EXIT_UNROUTABLE = 65,  /* warren publish: no queue took the message */
 	EXIT_UNAVAILABLE = 69, /* broker unreachable */

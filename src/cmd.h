@@ -11,7 +11,10 @@
 /* argv[0] is the command's own name. Each returns the exit code of the program. */
 int cmd_plugin(int argc, char **argv);
 int cmd_publish(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_steer(int argc, char **argv); /* pause, resume, drain and others, by its own name */
 int cmd_subscribe(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_topology(int argc, char **argv);
 
 /* ---- words for people ---- */

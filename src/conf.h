@@ -138,7 +138,11 @@ struct conf {
 	int64_t max_message;
 	enum log_level log_level;
 	enum log_format log_format;
-	char *control_socket;
+	char *control_socket;  /* NULL: none */
+	unsigned control_line; /* where the file names it; 0: it does not */
+	char *http_address;
+	int http_port; /* 0: none */
+	unsigned http_line;
 	struct arena *arena; /* owns everything above */
 };
 
@@ -204,6 +208,9 @@ void conf_free(struct conf *conf);
  * others either.
  */
 bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t why_size) MUST_CHECK;
+
+/* The same of a folder by itself: it and all above it. */
+bool conf_check_folder(const char *path, char *why, size_t why_size) MUST_CHECK;
 
 /* The password of the broker user: the first line of password_file. malloc'ed; NULL with why. */
 char *conf_read_password(const char *path, char *why, size_t why_size) MUST_CHECK;

@@ -632,7 +632,7 @@ static void check_queues(struct reader *r, struct conf *conf)
 	check_threads(r, conf);
 }
 
-/* ---- control ---- */
+/* ---- the doors ---- */
 
 static char *default_socket(struct reader *r)
 {
@@ -648,12 +648,29 @@ static char *default_socket(struct reader *r)
 static void check_control(struct reader *r, struct conf *conf)
 {
 	struct sockaddr_un address;
+	conf->control_line = conf_line(r, "control.socket");
 	if (!conf->control_socket)
 		conf->control_socket = default_socket(r);
-	if (strlen(conf->control_socket) >= sizeof(address.sun_path))
-		reader_wrong(r, conf_line(r, "control.socket"),
+	if (!*conf->control_socket)
+		conf->control_socket = NULL;
+	else if (strlen(conf->control_socket) >= sizeof(address.sun_path))
+		reader_wrong(r, conf->control_line,
 		    "control.socket: the path is longer than %zu bytes: %s",
 		    sizeof(address.sun_path) - 1, conf->control_socket);
+}
+
+static void check_http(struct reader *r, struct conf *conf)
+{
+	struct in6_addr address;
+	conf->http_line = conf_line(r, "http.port");
+	if (!conf->http_address)
+		conf->http_address = reader_printf(r, "127.0.0.1");
+	if (inet_pton(AF_INET, conf->http_address, &address) != 1 &&
+	    inet_pton(AF_INET6, conf->http_address, &address) != 1)
+		reader_wrong(r, conf_line(r, "http.address"),
+		    "http.address must be an IP address such as \"127.0.0.1\" or \"::1\", not "
+		    "\"%s\"",
+		    conf->http_address);
 }
 
 void conf_check(struct reader *r, struct conf *conf)
@@ -664,4 +681,5 @@ void conf_check(struct reader *r, struct conf *conf)
 		check_exchange(r, conf, i);
 	check_queues(r, conf);
 	check_control(r, conf);
+	check_http(r, conf);
 }

@@ -198,6 +198,16 @@ bool conf_check_path(const char *path, int fd, bool secret, char *why, size_t wh
 	return false;
 }
 
+bool conf_check_folder(const char *path, char *why, size_t why_size)
+{
+	char resolved[PATH_MAX], inside[PATH_MAX];
+	if (snprintf(inside, sizeof(inside), "%s/.", path) >= (int)sizeof(inside)) {
+		errno = ENAMETOOLONG;
+		return say_errno(path, why, why_size);
+	}
+	return walk_from_here(resolved, inside, why, why_size);
+}
+
 /* All of an open file. NULL with why. */
 static char *slurp(const char *path, int fd, size_t *len, char *why, size_t why_size)
 {

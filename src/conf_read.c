@@ -304,7 +304,7 @@ static void read_string(
 {
 	const char *text =
 	    config_setting_type(s) == CONFIG_TYPE_STRING ? config_setting_get_string(s) : NULL;
-	bool is_file = st->kind == KIND_FILE;
+	bool is_file = st->kind == KIND_FILE || (st->kind == KIND_SOCKET && text && *text);
 	if (!text || (is_file && !*text)) {
 		refuse(r, st, s);
 		return;
@@ -624,6 +624,7 @@ static void read_setting(
 	    struct reader *, const struct setting *, const config_setting_t *, void *) = {
 		[KIND_STRING] = read_string,
 		[KIND_FILE] = read_string,
+		[KIND_SOCKET] = read_string,
 		[KIND_BOOL] = read_scalar,
 		[KIND_INT] = read_scalar,
 		[KIND_REAL] = read_scalar,

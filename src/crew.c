@@ -102,7 +102,20 @@ enum {
 	SPARE_ROWS = 1024,   /* for queues that are scaled up; they cost nothing until then */
 };
 
-static struct score *make_score(const struct generation *g, const struct conf *conf, int *fd)
+/* A queue that the operator has paused stays so across a reload. */
+static void inherit_pause(
+    struct score *score, uint32_t queue, const char *label, const struct generation *from)
+{
+	const struct conf *conf = from ? from->snapshot.conf : NULL;
+
+	for (uint32_t i = 0; conf && i < conf->n_queues; i++)
+		if (strcmp(conf->queues[i].label, label) == 0)
+			atomic_store(&score_wish(score, queue)->paused,
+			    atomic_load(&score_wish(from->score, i)->paused));
+}
+
+static struct score *make_score(
+    const struct generation *g, const struct conf *conf, const struct generation *from, int *fd)
 {
 	const struct score_size size = {
 		.workers = g->n_places,
@@ -113,8 +126,10 @@ static struct score *make_score(const struct generation *g, const struct conf *c
 	};
 	struct score *score = score_create(&size, fd);
 
-	for (uint32_t i = 0; score && i < conf->n_queues; i++)
+	for (uint32_t i = 0; score && i < conf->n_queues; i++) {
 		atomic_store(&score_wish(score, i)->threads, (unsigned)conf->queues[i].threads);
+		inherit_pause(score, i, conf->queues[i].label, from);
+	}
 	return score;
 }
 
@@ -130,7 +145,7 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	g->n_places = (g->n_workers + g->has_quarantine) * CREW_PLACES;
 	g->workers = calloc(g->n_places, sizeof(*g->workers));
 	if (g->workers)
-		g->score = make_score(g, conf, &g->score_fd);
+		g->score = make_score(g, conf, crew->current, &g->score_fd);
 	if (!g->score) {
 		free(g->workers);
 		free(g);
@@ -316,7 +331,7 @@ static void spawn(struct crew *crew, struct worker *w)
 		.generation = g->number,
 	};
 
-	w->consumed = w->relieved = false;
+	w->consumed = w->refused = w->relieved = w->renew = false;
 	w->given_back = w->overdue_ns = 0;
 	w->why[0] = '\0';
 	if (!child_spawn(&order, &w->child)) {
@@ -454,6 +469,7 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 		crew_step(crew, w, SLOT_IS_CONSUMING);
 		break;
 	case IPC_REFUSED:
+		w->refused = true;
 		snprintf(w->why, sizeof(w->why), "%.*s", (int)msg->len, msg->text);
 		log_event(LOG_ERROR, "worker.refused", crew_who(w), L_STR("why", w->why));
 		crew_step(crew, w, SLOT_REFUSED);
@@ -672,6 +688,100 @@ void crew_order_all(struct crew *crew, enum slot_event event)
 {
 	for (struct worker *w = NULL; (w = crew_after(crew, w));)
 		crew_step(crew, w, event);
+}
+
+/* ---- what the operator asks for ---- */
+
+void crew_renew(struct crew *crew)
+{
+	struct generation *g = crew->current;
+
+	for (unsigned i = 0; i < g->n_places; i++) {
+		struct worker *w = &g->workers[i];
+
+		if (!slot_alive(&w->slot) || w->slot.state == SLOT_DRAINING ||
+		    w->slot.state == SLOT_STOPPING)
+			continue;
+		/* the quarantine comes again of itself where it is needed */
+		if (is_quarantine(w))
+			crew_step(crew, w, SLOT_STOP);
+		else
+			w->renew = true;
+	}
+}
+
+bool crew_renewing(const struct crew *crew)
+{
+	const struct generation *g = crew->current;
+
+	for (unsigned i = 0; g && i < g->n_workers * CREW_PLACES; i++) {
+		const struct worker *w = &g->workers[i];
+
+		if (w->renew && w->slot.state != SLOT_DOWN && w->slot.state != SLOT_DRAINING &&
+		    w->slot.state != SLOT_STOPPING)
+			return true;
+	}
+	return false;
+}
+
+const char *crew_renewal_trouble(const struct crew *crew)
+{
+	const struct generation *g = crew->current;
+
+	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++) {
+		const struct worker *w = &g->workers[i];
+
+		if (w->refused && w->slot.state != SLOT_DOWN)
+			return w->why;
+	}
+	return NULL;
+}
+
+void crew_stop_renewing(struct crew *crew)
+{
+	struct generation *g = crew->current;
+
+	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++) {
+		struct worker *w = &g->workers[i];
+
+		/* who was to take over leaves */
+		if (w->renew && w->relieved)
+			for (int k = 0; k < CREW_PLACES; k++) {
+				struct worker *other =
+				    &g->workers[w->post * CREW_PLACES + (unsigned)k];
+
+				if (other != w && other->slot.state != SLOT_DRAINING &&
+				    other->slot.state != SLOT_STOPPING)
+					crew_step(crew, other, SLOT_STOP);
+			}
+		w->relieved = w->renew ? false : w->relieved;
+		w->renew = false;
+	}
+}
+
+bool crew_cancel(struct crew *crew, struct bytes job_id, struct score_job *job)
+{
+	char id[sizeof(job->id)];
+
+	if (job_id.len >= sizeof(id))
+		return false;
+	memcpy(id, job_id.data, job_id.len);
+	id[job_id.len] = '\0';
+	for (struct worker *w = NULL; (w = crew_after(crew, w));) {
+		struct score *score = w->generation->score;
+
+		for (uint32_t i = 0; w->child.ipc >= 0 && i < score_rows(score); i++)
+			if (score_read_job(score_row(score, w->place, i), job) &&
+			    strcmp(job->id, id) == 0)
+				return ipc_send(w->child.ipc, IPC_CANCEL, 0, id);
+	}
+	return false;
+}
+
+void crew_limit_drain(struct crew *crew, int64_t limit_ns)
+{
+	for (struct worker *w = NULL; (w = crew_after(crew, w));)
+		w->slot.drain_limit_ns = limit_ns;
 }
 
 void crew_tick(struct crew *crew, int64_t now_ns)

@@ -37,7 +37,9 @@ struct worker {
 	unsigned place; /* its rows in the scoreboard */
 	struct child child;
 	bool consumed;       /* this process has been consuming */
+	bool refused;        /* it refuses what it is to do; `why` says why */
 	bool relieved;       /* another process is to take its post */
+	bool renew;          /* it is to be replaced by a fresh one (warren restart, scale) */
 	int64_t since_ns;    /* since when its slot is as it is */
 	int64_t leaving_ns;  /* since when it drains */
 	int64_t overdue_ns;  /* for how long a job of it should have been given up */
@@ -108,6 +110,21 @@ void crew_tell_suspects(struct crew *crew);
 
 void crew_order(struct crew *crew, struct generation *generation, enum slot_event event);
 void crew_order_all(struct crew *crew, enum slot_event event);
+
+/* Every worker process of the current generation is to be replaced by a fresh one, one after the
+ * other (relief.c); true while that is not over. */
+void crew_renew(struct crew *crew);
+bool crew_renewing(const struct crew *crew);
+/* Why a fresh process cannot take over: it refuses what it is to do; NULL: none refuses. */
+const char *crew_renewal_trouble(const struct crew *crew);
+/* Those that were not replaced yet stay. */
+void crew_stop_renewing(struct crew *crew);
+
+/* Asks the running job with that id to come to an end. False when there is none. */
+bool crew_cancel(struct crew *crew, struct bytes job_id, struct score_job *job) MUST_CHECK;
+
+/* From now on whoever is told to drain has so long. */
+void crew_limit_drain(struct crew *crew, int64_t limit_ns);
 
 /* What each pass of the loop does. */
 void crew_listen(struct crew *crew);

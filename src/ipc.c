@@ -31,7 +31,7 @@ bool ipc_send(int fd, enum ipc_word word, int64_t number, const char *text)
 static bool makes_sense(const struct ipc_msg *msg, size_t got)
 {
 	return got >= IPC_HEAD && msg->len == got - IPC_HEAD && msg->word >= IPC_LOADED &&
-	       msg->word <= IPC_NOW;
+	       msg->word <= IPC_CANCEL;
 }
 
 int ipc_recv(int fd, struct ipc_msg *msg)

@@ -86,6 +86,7 @@ static const char *kind_name(enum setting_kind kind)
 	static const char *const names[] = {
 		[KIND_STRING] = "string",
 		[KIND_FILE] = "file",
+		[KIND_SOCKET] = "file",
 		[KIND_BOOL] = "boolean",
 		[KIND_INT] = "integer",
 		[KIND_REAL] = "number",

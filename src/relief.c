@@ -172,6 +172,8 @@ static const char *wear_of(const struct worker *w)
 {
 	const struct conf_workers *limits = &w->generation->snapshot.conf->workers;
 
+	if (w->renew)
+		return "restart";
 	if (limits->recycle_jobs &&
 	    score_finished(w->generation->score, w->place) >= (uint64_t)limits->recycle_jobs)
 		return "jobs";
@@ -188,15 +190,23 @@ static bool is_at_work(const struct worker *w)
 	return w->slot.state == SLOT_CONSUMING || w->slot.state == SLOT_LOADED;
 }
 
-/* One at a time, and none while another change is going on. */
+static bool leaves(const struct worker *w)
+{
+	return w->slot.state == SLOT_DRAINING || w->slot.state == SLOT_STOPPING;
+}
+
+/* One at a time, and none while another change is going on. Who was relieved may leave as slowly as
+ * it likes where the operator has asked for fresh processes. */
 static bool is_quiet(const struct crew *crew)
 {
 	const struct generation *g = crew->current;
+	bool asked = crew_renewing(crew);
 
 	if (!g || crew->next || crew->leaving || crew->stopping)
 		return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
-		if (g->workers[i].slot.state != SLOT_DOWN && !is_at_work(&g->workers[i]))
+		if (g->workers[i].slot.state != SLOT_DOWN && !is_at_work(&g->workers[i]) &&
+		    !(asked && leaves(&g->workers[i])))
 			return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
 		if (g->workers[i].relieved && is_at_work(&g->workers[i]))
@@ -239,6 +249,8 @@ void relief_tick(struct crew *crew, int64_t now_ns)
 	int64_t step_ns = now_ns - crew->looked_ns;
 
 	relief_man(crew);
+	if (crew_renewing(crew))
+		recycle(crew);
 	for (struct worker *w = NULL; (w = crew_after(crew, w));)
 		relieve(crew, w);
 	if (step_ns < LOOK_NS)

@@ -40,6 +40,7 @@ const char *setting_kind_words(enum setting_kind kind)
 	static const char *const words[] = {
 		[KIND_STRING] = "a string",
 		[KIND_FILE] = "a file name, a string",
+		[KIND_SOCKET] = "a file name, a string",
 		[KIND_BOOL] = "true or false",
 		[KIND_INT] = "a whole number",
 		[KIND_REAL] = "a number",

@@ -6,7 +6,8 @@
 
 enum setting_kind {
 	KIND_STRING,
-	KIND_FILE, /* relative to the configuration's folder */
+	KIND_FILE,   /* relative to the configuration's folder */
+	KIND_SOCKET, /* a file, too; "" is none */
 	KIND_BOOL,
 	KIND_INT,
 	KIND_REAL,

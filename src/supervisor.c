@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "notify.h"
+#include "operator.h"
 #include "relief.h"
 #include "text.h"
 #include "watch.h"
@@ -31,6 +32,7 @@ struct supervisor {
 	const struct supervisor_setup *setup;
 	int signals;
 	struct notify notify;
+	struct operator_desk desk;
 	struct crew crew;
 	struct watch watch;
 	struct check check;      /* runs while check.child.pid is not 0 */
@@ -87,6 +89,7 @@ static void refuse(struct supervisor *s, const struct conf_errors *errors)
 		log_errors(LOG_ERROR, "reload.refused", errors);
 		if (errors->n == 0)
 			log_event(LOG_ERROR, "reload.refused", L_STR("error", "out of memory"));
+		steer_reload_refused(&s->desk.steer, errors);
 		note_refusal(s, errors);
 		reload_over(s);
 		return;
@@ -97,25 +100,53 @@ static void refuse(struct supervisor *s, const struct conf_errors *errors)
 	fail(s, conf_errors_code(errors), SLOT_NOW);
 }
 
+/* The first configuration's doors are open before anything runs: where another daemon has them,
+ * this one is one too many. False: it ends. */
+static bool open_doors(struct supervisor *s)
+{
+	struct conf_errors errors = { 0 };
+
+	if (operator_prepare(&s->desk, s->setup->path, s->checked.conf, &errors)) {
+		operator_commit(&s->desk);
+		return true;
+	}
+	conf_errors_print(&errors, stderr);
+	log_errors(LOG_ERROR, "daemon.failed", &errors);
+	conf_errors_free(&errors);
+	snapshot_drop(&s->checked);
+	fail(s, EXIT_CANT_CREATE, SLOT_NOW);
+	return false;
+}
+
+static void begin_check(struct supervisor *s)
+{
+	if (!s->crew.current) {
+		log_init(s->checked.conf->log_level, s->checked.conf->log_format);
+		if (!open_doors(s))
+			return;
+	}
+	if (check_start(&s->check, s->setup->path, &s->checked))
+		return;
+	refuse(s, &s->check.errors);
+	conf_errors_free(&s->check.errors);
+	snapshot_drop(&s->checked);
+}
+
 static void begin(struct supervisor *s)
 {
 	struct conf_errors errors = { 0 }, warnings = { 0 };
 
 	s->reload_wanted = false;
-	if (s->crew.current)
+	if (s->crew.current) {
 		log_event(LOG_INFO, "reload.started", L_STR("file", s->setup->path));
+		steer_reload_begins(&s->desk.steer);
+	}
 	if (s->crew.current && s->ready)
 		notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%lld",
 		    (long long)(clock_mono_ns() / 1000));
 	if (snapshot_take(&s->checked, s->setup->path, &errors, &warnings)) {
-		if (!s->crew.current)
-			log_init(s->checked.conf->log_level, s->checked.conf->log_format);
 		log_errors(LOG_WARN, "config.warning", &warnings);
-		if (!check_start(&s->check, s->setup->path, &s->checked)) {
-			refuse(s, &s->check.errors);
-			conf_errors_free(&s->check.errors);
-			snapshot_drop(&s->checked);
-		}
+		begin_check(s);
 	} else {
 		refuse(s, &errors);
 	}
@@ -131,8 +162,10 @@ static void start_generation(struct supervisor *s)
 		log_event(LOG_ERROR, s->crew.current ? "reload.refused" : "daemon.failed",
 		    L_STR("error", "cannot create the scoreboard"), L_STR("why", strerror(errno)));
 		snapshot_drop(&s->checked);
+		operator_abandon(&s->desk);
 		if (s->crew.current) {
 			watch_reloaded(&s->watch, RELOAD_REFUSED, "cannot create the scoreboard");
+			steer_reload_rolled_back(&s->desk.steer, "cannot create the scoreboard");
 			reload_over(s);
 		} else {
 			fail(s, EXIT_OS, SLOT_NOW);
@@ -152,6 +185,9 @@ static void check_finished(struct supervisor *s, int status)
 {
 	bool fine = check_ended(&s->check, status);
 
+	if (fine && s->crew.current && !s->crew.stopping)
+		fine =
+		    operator_prepare(&s->desk, s->setup->path, s->checked.conf, &s->check.errors);
 	if (fine && !s->crew.stopping) {
 		start_generation(s);
 	} else {
@@ -179,6 +215,8 @@ static void promote(struct supervisor *s)
 	s->crew.next = NULL;
 	log_event(LOG_INFO, "reload.done", L_INT("generation", s->crew.current->number));
 	log_init(conf->log_level, conf->log_format);
+	operator_commit(&s->desk);
+	steer_reload_done(&s->desk.steer);
 	watch_reloaded(&s->watch, RELOAD_DONE, "");
 	retire(s, old);
 	reload_over(s);
@@ -191,6 +229,8 @@ static void roll_back(struct supervisor *s, const char *why)
 	s->crew.next = NULL;
 	log_event(LOG_ERROR, "reload.rolled-back", L_INT("generation", s->crew.current->number),
 	    L_STR("why", why));
+	operator_abandon(&s->desk);
+	steer_reload_rolled_back(&s->desk.steer, why);
 	watch_reloaded(&s->watch, RELOAD_ROLLED_BACK, why);
 	retire(s, failed);
 	reload_over(s);
@@ -253,6 +293,30 @@ static void fail(struct supervisor *s, int code, enum slot_event how)
 	stop(s, how);
 }
 
+static void want_reload(struct supervisor *s)
+{
+	if (s->crew.stopping) {
+		log_event(LOG_INFO, "reload.ignored", L_STR("why", "the daemon stops"));
+		return;
+	}
+	if (!can_reload(s) && !s->reload_wanted)
+		log_event(LOG_INFO, "reload.waiting", L_STR("why", "one is in progress"));
+	s->reload_wanted = true;
+}
+
+/* What came through the control socket. */
+static void obey_operator(struct supervisor *s)
+{
+	struct steer *steer = &s->desk.steer;
+
+	if (steer->wants_reload)
+		want_reload(s);
+	if (steer->wants_drain)
+		stop(s, SLOT_STOP);
+	steer->wants_reload = steer->wants_drain = false;
+	steer_tick(steer);
+}
+
 static void obey(struct supervisor *s, const struct signalfd_siginfo *info)
 {
 	int signal = (int)info->ssi_signo;
@@ -261,12 +325,8 @@ static void obey(struct supervisor *s, const struct signalfd_siginfo *info)
 		return; /* reap() looks at every pass */
 	log_event(LOG_INFO, "signal", L_STR("name", sigabbrev_np(signal)),
 	    L_INT("from", info->ssi_pid), L_INT("uid", info->ssi_uid));
-	if (signal == SIGHUP && s->crew.stopping) {
-		log_event(LOG_INFO, "reload.ignored", L_STR("why", "the daemon stops"));
-	} else if (signal == SIGHUP) {
-		if (!can_reload(s) && !s->reload_wanted)
-			log_event(LOG_INFO, "reload.waiting", L_STR("why", "one is in progress"));
-		s->reload_wanted = true;
+	if (signal == SIGHUP) {
+		want_reload(s);
 	} else if (signal == SIGQUIT) {
 		stop(s, SLOT_NOW);
 	} else {
@@ -355,6 +415,7 @@ static void tick(struct supervisor *s, int64_t now_ns)
 	require_broker(s, now_ns);
 	judge_next(s, now_ns);
 	crew_bury(&s->crew);
+	obey_operator(s);
 	watch_tick(&s->watch, s->check.child.pid > 0, now_ns);
 	if (s->reload_wanted && can_reload(s))
 		begin(s);
@@ -370,25 +431,34 @@ static bool over(const struct supervisor *s)
 
 static int wait_ms(struct supervisor *s)
 {
-	int64_t at_ns = crew_deadline(&s->crew);
+	int64_t at_ns = crew_deadline(&s->crew), doors_ns = operator_deadline(&s->desk);
 
+	if (doors_ns < at_ns)
+		at_ns = doors_ns;
 	if (s->notify.watchdog_ns > 0 && s->watchdog_ns < at_ns)
 		at_ns = s->watchdog_ns;
 	return clock_until_ms(at_ns, PASS_MS);
 }
 
+/* False: what has no place is served at the end of the pass all the same. */
+static bool has_place(struct supervisor *s, size_t n)
+{
+	struct pollfd *grown;
+
+	if (n <= s->max_fds)
+		return true;
+	grown = reallocarray(s->fds, 2 * n, sizeof(*grown));
+	if (!grown)
+		return false;
+	s->fds = grown;
+	s->max_fds = 2 * n;
+	return true;
+}
+
 static size_t add_fd(struct supervisor *s, size_t n, int fd)
 {
-	if (fd < 0)
+	if (fd < 0 || !has_place(s, n + 1))
 		return n;
-	if (n == s->max_fds) {
-		struct pollfd *grown = reallocarray(s->fds, 2 * n + 8, sizeof(*grown));
-
-		if (!grown)
-			return n; /* its words are read at the end of the pass */
-		s->fds = grown;
-		s->max_fds = 2 * n + 8;
-	}
 	s->fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	return n + 1;
 }
@@ -400,6 +470,8 @@ static void wait_for_something(struct supervisor *s)
 	n = add_fd(s, n, s->check.child.ipc);
 	for (struct worker *w = NULL; (w = crew_after(&s->crew, w));)
 		n = add_fd(s, n, w->child.ipc);
+	if (has_place(s, n + OPERATOR_FDS))
+		n += operator_fds(&s->desk, s->fds + n);
 	(void)poll(s->fds, n, wait_ms(s));
 }
 
@@ -433,6 +505,7 @@ static void run(struct supervisor *s)
 		reap(s);
 		(void)check_read(&s->check);
 		crew_listen(&s->crew);
+		operator_serve(&s->desk, clock_mono_ns());
 	}
 }
 
@@ -472,9 +545,12 @@ int supervisor_run(const struct supervisor_setup *setup)
 	}
 	watch_open(&s.watch, &s.crew);
 	notify_open(&s.notify);
+	operator_open(&s.desk, &s.crew, &s.watch);
 	log_event(LOG_INFO, "daemon.started", L_STR("version", WARREN_VERSION),
 	    L_INT("pid", getpid()), L_STR("file", setup->path));
 	run(&s);
+	steer_drained(&s.desk.steer);
+	operator_close(&s.desk);
 	log_stopped(&s);
 	notify_close(&s.notify);
 	close(s.signals);

@@ -19,6 +19,20 @@ static const struct command commands[] = {
 	{ "subscribe", cmd_subscribe, "print messages as they arrive" },
 	{ "plugin", cmd_plugin, "run a task without a broker, or show what a plugin offers" },
 	{ "topology", cmd_topology, "show or create what a configuration needs on the broker" },
+#ifdef WARREN_STEERS
+	{ "status", cmd_status, "what a running warrend does, and what is wrong" },
+#ifdef WARREN_TOP
+	{ "top", cmd_top, "the same, live" },
+#endif
+	{ "pause", cmd_steer, "take no more jobs from a queue, or from any" },
+	{ "resume", cmd_steer, "take jobs again" },
+	{ "drain", cmd_steer, "take no more jobs, and wait for those that run" },
+	{ "reload", cmd_steer, "put a changed configuration into effect" },
+	{ "restart", cmd_steer, "replace the worker processes by new ones" },
+	{ "cancel", cmd_steer, "ask a running job to stop" },
+	{ "scale", cmd_steer, "change the number of a queue's threads" },
+	{ "log", cmd_steer, "change the level of the log" },
+#endif
 	{ "help", run_help, "show the help of a command" },
 };
 

@@ -21,6 +21,7 @@
 enum {
 	ORPHAN_LIMIT_S = 15, /* longer than a worker needs to leave in order */
 	OOM_RAISE = 100,
+	OOM_RAISE_QUARANTINE = 300,
 	OOM_MAX = 1000,
 };
 
@@ -127,8 +128,9 @@ static int refuse(struct conf_errors *errors)
 	return code;
 }
 
-/* Where memory runs out, a worker goes before the supervisor that would replace it. */
-static void raise_oom_score(void)
+/* Where memory runs out, the quarantine goes before a worker, and a worker before the supervisor
+ * that would replace it. */
+static void raise_oom_score(long by)
 {
 	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
 	char text[32] = "";
@@ -137,7 +139,7 @@ static void raise_oom_score(void)
 	if (fd < 0)
 		return;
 	if (read(fd, text, sizeof(text) - 1) > 0) {
-		score = strtol(text, NULL, 10) + OOM_RAISE;
+		score = strtol(text, NULL, 10) + by;
 		snprintf(text, sizeof(text), "%ld", score < OOM_MAX ? score : OOM_MAX);
 		if (pwrite(fd, text, strlen(text), 0) < 0)
 			log_event(LOG_DEBUG, "oom-score.kept", L_STR("why", strerror(errno)));
@@ -229,7 +231,7 @@ static int run_worker(const struct arguments *args, const char *path)
 		return refuse(&errors);
 	heed_scale(conf, setup.score);
 	log_init(conf->log_level, conf->log_format);
-	raise_oom_score();
+	raise_oom_score(args->quarantine ? OOM_RAISE_QUARANTINE : OOM_RAISE);
 	code = worker_main(&setup);
 	conf_free(conf);
 	score_close(setup.score);

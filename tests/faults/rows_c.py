@@ -353,10 +353,17 @@ class Memory(ProcTest):
         self.assertEqual((headers["x-warren-signal"], headers["x-warren-crashes"]), ("KILL", 3))
         self.assertEqual(len(daemon.ledger("start", bad)), 4)
         killed = {int(line["pid"]) for line in daemon.events("worker.exited", signal=9)}
-        self.assertEqual(len([e for e in daemon.events("worker.started") if e["worker"] == "0"]), 2, "one normal worker died")
+        normal = {int(e["pid"]) for e in daemon.events("worker.started") if e["worker"] == "0"} & killed
+        beside = normal & {e.pid for e in daemon.ledger("start", bad)}
+        self.assertEqual(len(beside), 1, "it ran beside others once")
+        # The kernel now and then takes a second process of the group, while the first one is still on its way out.
+        others = len(normal - beside)
+        if not group:
+            self.assertEqual(others, 0)
         self.under_way(daemon)
-        self.seen(f"{len(killed)} processes killed{' by the kernel' if group else ''}, one of them beside others")
-        self.finish(daemon, bound=3 + self.threads - 1)
+        self.seen(f"{len(killed)} processes killed{' by the kernel' if group else ''}, one of them beside others, "
+                  f"{others} by the kernel's mistake")
+        self.finish(daemon, bound=3 + self.threads - 1 + others * self.threads)
 
     @row("C18")
     def test_C18(self):
@@ -443,20 +450,22 @@ class Twice(ProcTest):
         """The same configuration is run by two supervisors, the second while the first is under load; then the first is
         killed (SIGKILL), and started again over whatever it has left.
 
-        warrend has no pid file; who starts second can be refused (exit 73) only by the control socket, which nothing listens
-        on yet. Until then both work side by side: nothing is lost, and only the kill runs anything again (at most C)."""
+        The second is refused (exit 73) before it starts a worker: the control socket of the first is alive, and stays. One
+        that a killed daemon has left is replaced. Nothing is lost, and only the kill runs anything again (at most C)."""
         first = self.begin()
         self.load(commands="busy 100", rate=20)
         self.under_way(first)
-        second = self.daemon(first.text("warren.cfg")).start().consuming()
-        second.queues = first.queues
-        wait_until(lambda: second.log.read() and second.events("job.done"), "both work")
+        second = self.daemon(first.text("warren.cfg")).start()
+        self.assertEqual(second.wait(), 73)
+        self.assertIn(f"(process {first.process.pid})", self.expect(second, "daemon.failed")["error"])
+        self.assertEqual(second.events("worker.started"), [])
+        self.under_way(first)
         first.kill(signal.SIGKILL)
         first.process.wait()
         since = first.mark_log()
         first.start().consuming(since)
         self.baselines.clear()
-        self.finish([first, second], bound=self.threads)
+        self.finish(first, bound=self.threads)
 
 
 class FirstProcess(ProcTest):

@@ -348,8 +348,7 @@ class Limits(Logs):
         """The log reaches RLIMIT_FSIZE under load, and the limit is lifted later.
 
         Lost 0, no run again; SIGXFSZ ends nobody. Jobs go on, and `log.dropped` says how many lines are missing. (warrend
-        opens no log of its own, so that a read-only /var/log is its starter's trouble; and as long as there is no control
-        socket, it makes nothing in /run that could end a start with 73.)"""
+        opens no log of its own, so that a read-only /var/log is its starter's trouble.)"""
         host.private_mounts()
         daemon = self.begin(log={"level": "debug"})
         self.load(commands="busy 20", rate=60)

@@ -12,7 +12,7 @@
 
 static void check_message(const struct ipc_msg *msg)
 {
-	CHECK(msg->word >= IPC_LOADED && msg->word <= IPC_NOW);
+	CHECK(msg->word >= IPC_LOADED && msg->word <= IPC_CANCEL);
 	CHECK(msg->len <= IPC_TEXT_MAX);
 	/* About which message a worker speaks. */
 	struct bytes text = { msg->text, msg->len };
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct ipc_msg msg;
 	int fds[2];
 	CHECK(ipc_pair(fds));
-	enum ipc_word word = IPC_LOADED + feed_byte(&feed) % IPC_NOW;
+	enum ipc_word word = IPC_LOADED + feed_byte(&feed) % IPC_CANCEL;
 	int64_t number = (int64_t)feed_number(&feed, 8);
 	char *text = feed_string(&feed, 1500);
 	check_own(fds, word, number, text);

@@ -196,7 +196,9 @@ class Warrend:
 
     def start(self):
         wrapper = ["setpriv", "--pdeathsig", "KILL"]  # should this process be killed, so is the daemon
-        environment = {**os.environ, "NOTIFY_SOCKET": self.path("notify"), **self.environment, MARK: self.mark}
+        environment = {**os.environ, "NOTIFY_SOCKET": self.path("notify"),
+                       "RUNTIME_DIRECTORY": self.folder,  # where the control socket is, if its configuration names none
+                       **self.environment, MARK: self.mark}
         if VALGRIND:
             wrapper += [VALGRIND, "--trace-children=yes", "--error-exitcode=99", "--leak-check=full",
                         "--errors-for-leak-kinds=definite", "--quiet"]

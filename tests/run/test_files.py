@@ -55,7 +55,7 @@ class FilesTest(unittest.TestCase):
         prefix = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"] if user else []
         done = subprocess.run([*prefix, self.path("warrend"), *args, "-c", self.path("warren.cfg")],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=60, cwd="/")
+                              timeout=60, cwd="/", env={**os.environ, "RUNTIME_DIRECTORY": self.folder})
         self.assertFalse(canary.sings(done.stdout), "the password is shown")
         return done
 

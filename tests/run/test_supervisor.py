@@ -155,8 +155,9 @@ class Case(unittest.TestCase):
         self.assertFalse(canary.sings(done.stdout + done.stderr), "warrend shows the password")
         return done
 
-    def start(self, *args, prefix=(), **kwargs):
-        daemon = Daemon([*prefix, WARREND, "-c", self.path, *args], **kwargs)
+    def start(self, *args, prefix=(), pass_fds=(), **environment):
+        daemon = Daemon([*prefix, WARREND, "-c", self.path, *args], pass_fds=pass_fds,
+                        env={**os.environ, "RUNTIME_DIRECTORY": self.dir, **environment})
         self.addCleanup(self.check_secret, daemon)
         self.addCleanup(daemon.end)
         return daemon
@@ -259,8 +260,7 @@ class Start(Case):
     def test_workers_have_a_name_and_nothing_that_is_not_theirs(self):
         with tempfile.TemporaryFile() as stray:
             os.set_inheritable(stray.fileno(), True)
-            daemon = self.start_ready(pass_fds=[stray.fileno()],
-                                      env=dict(os.environ, WATCHDOG_USEC="0", LISTEN_FDS="1"))
+            daemon = self.start_ready(pass_fds=[stray.fileno()], WATCHDOG_USEC="0", LISTEN_FDS="1")
             inode = os.fstat(stray.fileno()).st_ino
             for number, pid in enumerate(daemon.workers()):
                 self.assertEqual(title(pid).rstrip("\0"), "warren: worker %d" % number)
@@ -481,7 +481,7 @@ class ServiceManager(Case):
         self.socket.settimeout(PATIENCE)
 
     def start_notified(self, name, **more):
-        return self.start(env=dict(os.environ, NOTIFY_SOCKET=name, **more))
+        return self.start(NOTIFY_SOCKET=name, **more)
 
     def receive(self, first):
         """The next datagram that begins with the word; what comes before is skipped."""

@@ -28,6 +28,7 @@ check_door 'rabbitmq-c/|amqp(_[a-z_]+)?\.h' broker.c rabbitmq-c
 check_door 'openssl/(ssl|err|x509[a-z_0-9]*)\.h' tls.c "OpenSSL's TLS"
 check_door 'libconfig\.h' 'conf*.c' libconfig
 check_door 'dlfcn\.h' plugin.c dlfcn.h
+check_door 'microhttpd\.h' http.c libmicrohttpd
 
 for file in *.[ch]; do
 	floor=$(floor_of "$file") || { complain "$file: its header does not say \"Floor N\""; continue; }

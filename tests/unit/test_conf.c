@@ -169,6 +169,18 @@ START_TEST(the_socket_stands_where_its_user_may_write)
 }
 END_TEST
 
+START_TEST(the_doors_may_be_shut)
+{
+	parse_sound(QUEUE());
+	ck_assert_uint_eq(conf->control_line, 0);
+	ck_assert_int_eq(conf->http_port, 0);
+	ck_assert_str_eq(conf->http_address, "127.0.0.1");
+	parse_sound(QUEUE() "\ncontrol = {\nsocket = \"\"; };");
+	ck_assert_ptr_null(conf->control_socket);
+	ck_assert_uint_eq(conf->control_line, 3);
+}
+END_TEST
+
 START_TEST(defaults_that_depend_on_others)
 {
 	parse_sound(QUEUE("exclusive = true;"));
@@ -240,7 +252,8 @@ static const char everything[] =
     "  recycle_memory = \"1GiB\"; };\n"
     "limits = { message = \"1MiB\"; };\n"
     "log = { level = \"debug\"; format = \"json\"; };\n"
-    "control = { socket = \"/run/w.sock\"; };\n";
+    "control = { socket = \"/run/w.sock\"; };\n"
+    "http = { address = \"::1\"; port = 9419; };\n";
 
 START_TEST(everything_is_read)
 {
@@ -301,6 +314,9 @@ START_TEST(everything_is_read)
 	ck_assert_int_eq(conf->max_message, 1 << 20);
 	ck_assert_int_eq(conf->log_level, LOG_DEBUG);
 	ck_assert_int_eq(conf->log_format, LOG_JSON);
+	ck_assert_str_eq(conf->control_socket, "/run/w.sock");
+	ck_assert_str_eq(conf->http_address, "::1");
+	ck_assert_int_eq(conf->http_port, 9419);
 }
 END_TEST
 
@@ -505,6 +521,12 @@ static const struct {
 	  "\"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"; };",
 	    { "1: longer than 107 bytes" } },
+	/* http */
+	{ "http = { address = \"localhost\"; };",
+	    { "1: http.address must be an IP address such as \"127.0.0.1\" or \"::1\", not "
+	      "\"localhost\"" } },
+	{ "http = { address = \"\"; };", { "1: must be an IP address" } },
+	{ "http = { port = 65536; };", { "1: http.port must be from 0 to 65535" } },
 };
 
 START_TEST(each_fault_has_its_line)
@@ -602,6 +624,7 @@ static void wrap(const struct setting *st, const char *value, char *text, size_t
 		[SECTION_limits] = "limits = { %s };",
 		[SECTION_log] = "log = { %s };",
 		[SECTION_control] = "control = { %s };",
+		[SECTION_http] = "http = { %s };",
 	};
 	char line[256];
 	(void)snprintf(line, sizeof(line), "%s = %s;", st->name, value);
@@ -1181,6 +1204,7 @@ static TCase *parsing(void)
 	tcase_add_checked_fixture(t, set_up, tear_down);
 	tcase_add_test(t, defaults);
 	tcase_add_test(t, the_socket_stands_where_its_user_may_write);
+	tcase_add_test(t, the_doors_may_be_shut);
 	tcase_add_test(t, defaults_that_depend_on_others);
 	tcase_add_test(t, everything_is_read);
 	tcase_add_test(t, values_keep_their_types);

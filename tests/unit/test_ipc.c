@@ -120,7 +120,7 @@ START_TEST(nonsense_is_refused)
 		{ IPC_PULSE, IPC_TEXT_MAX + 1, HEAD + IPC_TEXT_MAX + 1 },
 		{ IPC_PULSE, IPC_TEXT_MAX + 100, HEAD + IPC_TEXT_MAX + 100 },
 		{ 0, 0, HEAD },
-		{ IPC_NOW + 1, 0, HEAD },
+		{ IPC_CANCEL + 1, 0, HEAD },
 		{ UINT32_MAX, 0, HEAD },
 	};
 
@@ -137,7 +137,7 @@ int main(void)
 {
 	TCase *t = tcase_create("ipc");
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_loop_test(t, every_word_arrives, IPC_LOADED, IPC_NOW + 1);
+	tcase_add_loop_test(t, every_word_arrives, IPC_LOADED, IPC_CANCEL + 1);
 	tcase_add_test(t, no_text_is_empty_text);
 	tcase_add_test(t, long_text_is_cut);
 	tcase_add_test(t, the_pair_neither_blocks_nor_survives_exec);
