@@ -48,6 +48,8 @@ foreach(file ${tutorial})
 endforeach()
 install_existing(${CMAKE_INSTALL_DOCDIR}/examples
   etc/warren.cfg etc/warren-minimal.cfg etc/quickstart.cfg)
+install_existing(${CMAKE_INSTALL_DOCDIR}/examples/prometheus etc/prometheus/warren.rules.yml)
+install_existing(${CMAKE_INSTALL_DOCDIR}/examples/grafana etc/grafana/warren.json)
 install_existing(${CMAKE_INSTALL_MANDIR}/man1 docs/warren.1)
 install_existing(${CMAKE_INSTALL_MANDIR}/man3 docs/warren_plugin.3)
 install_existing(${CMAKE_INSTALL_MANDIR}/man5 docs/warren.cfg.5)

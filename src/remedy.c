@@ -57,9 +57,8 @@ const char *remedy_of_queue(int code, const char *text, enum conf_declare declar
 		return "end the connection that has this exclusive queue: rabbitmqctl "
 		       "list_connections";
 	if (code == 406 && declare == DECLARE_ACTIVE)
-		return "what is there has other properties: configure those, or declare = "
-		       "\"passive\", "
-		       "or delete it on the broker, with the messages in it";
+		return "what is there has other properties: configure those, or delete it on the "
+		       "broker with what is in it, or declare = \"passive\"";
 	if (code == 406)
 		return "configure what the broker can do for this queue";
 	if (code == 530 || code == 540 || code == 541)
@@ -72,9 +71,8 @@ const char *remedy_of_alarm(const char *reason)
 	bool memory = strstr(reason, "memory") != NULL, disk = strstr(reason, "disk") != NULL;
 
 	if (memory && !disk)
-		return "free memory on the broker: rabbitmq-diagnostics memory_breakdown; or raise "
-		       "its "
-		       "vm_memory_high_watermark";
+		return "free memory on the broker (rabbitmq-diagnostics memory_breakdown), or "
+		       "raise its vm_memory_high_watermark";
 	if (disk && !memory)
 		return "free space on the broker's disk, or lower its disk_free_limit";
 	return "see what the broker is short of: rabbitmq-diagnostics alarms";

@@ -48,15 +48,19 @@ static const char *print(struct finder *f, const char *fmt, ...)
 	return text;
 }
 
+/* As people say it: "45s", "5m", "2h10m". */
 static const char *duration(struct finder *f, int64_t ns)
 {
-	char text[32];
+	long long s = ns / NS_PER_S;
 
-	/* whole seconds: people read this */
-	return print(f, "%s", text_show_duration(ns / NS_PER_S * NS_PER_S, text, sizeof(text)));
+	if (s < 120)
+		return print(f, "%llds", s);
+	if (s < 7200)
+		return print(f, "%lldm", s / 60);
+	return print(f, "%lldh%lldm", s / 3600, s / 60 % 60);
 }
 
-static void add(struct finder *f, struct trouble trouble)
+static void add(struct finder *f, const struct trouble *trouble)
 {
 	struct trouble *grown;
 
@@ -71,9 +75,10 @@ static void add(struct finder *f, struct trouble trouble)
 		f->list = grown;
 		f->max = 2 * f->max + 8;
 	}
-	if (trouble.since_ns <= 0 || trouble.since_ns > f->view->now_ns)
-		trouble.since_ns = f->view->now_ns;
-	f->list[f->n++] = trouble;
+	grown = &f->list[f->n++];
+	*grown = *trouble;
+	if (grown->since_ns <= 0 || grown->since_ns > f->view->now_ns)
+		grown->since_ns = f->view->now_ns;
 }
 
 static bool is_older(const struct finder *f, int64_t since_ns, int64_t ns)
@@ -94,6 +99,11 @@ static bool counts(const struct view_conn *conn)
 static const char *broker_name(struct finder *f, const struct view_conn *conn)
 {
 	return f->view->n_brokers == 1 ? print(f, "broker %s", conn->broker) : "brokers";
+}
+
+static const char *tried(struct finder *f, const struct view_conn *conn)
+{
+	return f->view->n_brokers == 1 ? "" : print(f, " to %s", conn->broker);
 }
 
 static bool is_down(const struct finder *f, const struct view_conn *conn)
@@ -121,66 +131,80 @@ static void find_lost_connections(struct finder *f)
 	}
 	if (!worst)
 		return;
-	add(f, (struct trouble){
-		   .subject = broker_name(f, worst),
-		   .what = "no connection",
-		   .severity = TROUBLE_ERROR,
-		   .why = print(f, "%s (worker %s, \"%s\" to %s; %u of %u connections are down)",
-		       worst->error[0] ? worst->error : "no answer yet", worst->owner->worker,
-		       view_conn_word(worst->which), worst->broker, down, all),
-		   .remedy = remedy_of_connection(worst->error),
-		   .since_ns = worst->since_ns,
-		   .next_try_ns = worst->retry_at_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = broker_name(f, worst),
+		.what = "no connection",
+		.severity = TROUBLE_ERROR,
+		.why = print(f, "%s (\"%s\" of worker %s%s; %u of %u connections are down)",
+		    worst->error[0] ? worst->error : "no answer yet", view_conn_word(worst->which),
+		    worst->owner->worker, tried(f, worst), down, all),
+		.remedy = remedy_of_connection(worst->error),
+		.since_ns = worst->since_ns,
+		.next_try_ns = worst->retry_at_ns,
+	};
+
+	add(f, &trouble);
 }
 
-static void find_alarms(struct finder *f)
+static const struct view_conn *blocked_connection(const struct view *view)
 {
-	for (size_t i = 0; i < f->view->n_conns; i++) {
-		const struct view_conn *conn = &f->view->conns[i];
-
-		if (!counts(conn) || conn->state != BOARD_BLOCKED)
-			continue;
-		add(f, (struct trouble){
-			   .subject = broker_name(f, conn),
-			   .what = "takes no messages",
-			   .severity = TROUBLE_ERROR,
-			   .why = print(f,
-			       "its alarm: %s; jobs with replies, retries or dead letters wait, "
-			       "others go "
-			       "on",
-			       conn->error),
-			   .remedy = remedy_of_alarm(conn->error),
-			   .since_ns = conn->since_ns,
-		       });
-		return;
-	}
+	for (size_t i = 0; i < view->n_conns; i++)
+		if (counts(&view->conns[i]) && view->conns[i].state == BOARD_BLOCKED)
+			return &view->conns[i];
+	return NULL;
 }
 
-static void find_ladder(struct finder *f)
+static void find_alarm(struct finder *f)
+{
+	const struct view_conn *conn = blocked_connection(f->view);
+
+	if (!conn)
+		return;
+	const struct trouble trouble = {
+		.subject = broker_name(f, conn),
+		.what = "takes no messages",
+		.severity = TROUBLE_ERROR,
+		.why = print(f, "its alarm: %s; %s", conn->error,
+		    "jobs with replies, retries or dead letters wait, others go on"),
+		.remedy = remedy_of_alarm(conn->error),
+		.since_ns = conn->since_ns,
+	};
+
+	add(f, &trouble);
+}
+
+/* Why the queues that retries wait in are not all there; NULL: they are. */
+static const char *ladder_error(const struct finder *f)
 {
 	static const char mark[] = "delay ladder: ";
 
 	for (size_t i = 0; i < f->view->n_conns; i++) {
 		const struct view_conn *conn = &f->view->conns[i];
 
-		if (!counts(conn) || conn->state != BOARD_UP || conn->which != BOARD_WORK ||
-		    strncmp(conn->error, mark, sizeof(mark) - 1) != 0)
-			continue;
-		add(f,
-		    (struct trouble){
-			.subject = "delay ladder",
-			.what = "not as wanted",
-			.severity = TROUBLE_WARNING,
-			.why = conn->error + sizeof(mark) - 1,
-			.remedy =
-			    "let the broker's user declare what starts with \"warren.\", or delete "
-			    "what is there with other properties; retries wait in shorter steps "
-			    "until "
-			    "then",
-		    });
-		return;
+		if (counts(conn) && conn->state == BOARD_UP && conn->which == BOARD_WORK &&
+		    strncmp(conn->error, mark, sizeof(mark) - 1) == 0)
+			return conn->error + sizeof(mark) - 1;
 	}
+	return NULL;
+}
+
+static const char ladder_remedy[] =
+    "let the broker's user declare what begins with \"warren.\", or delete what is there with "
+    "other properties";
+
+static void find_ladder(struct finder *f)
+{
+	const char *error = ladder_error(f);
+	const struct trouble trouble = {
+		.subject = "delay ladder",
+		.what = "not as wanted",
+		.severity = TROUBLE_WARNING,
+		.why = error,
+		.remedy = ladder_remedy,
+	};
+
+	if (error)
+		add(f, &trouble);
 }
 
 /* ---- queues ---- */
@@ -201,16 +225,18 @@ static bool somebody_leaves(const struct view *view)
 
 static void find_waiting(struct finder *f, const struct view_queue *queue)
 {
-	add(f, (struct trouble){
-		   .subject = queue_name(f, queue),
-		   .what = "not consuming",
-		   .severity = TROUBLE_ERROR,
-		   .why = print(f, "%s (%u of %u threads consume)", queue->text, queue->consumers,
-		       queue->threads),
-		   .remedy = remedy_of_queue(queue->code, queue->text, queue->declare),
-		   .since_ns = queue->since_ns,
-		   .next_try_ns = queue->retry_at_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = queue_name(f, queue),
+		.what = "not consuming",
+		.severity = TROUBLE_ERROR,
+		.why = print(f, "%s (%u of %u threads consume)", queue->text, queue->consumers,
+		    queue->threads),
+		.remedy = remedy_of_queue(queue->code, queue->text, queue->declare),
+		.since_ns = queue->since_ns,
+		.next_try_ns = queue->retry_at_ns,
+	};
+
+	add(f, &trouble);
 }
 
 /* During a reload that is as it should be: the old process lets go of it when its jobs are done. */
@@ -218,8 +244,7 @@ static void find_held(struct finder *f, const struct view_queue *queue)
 {
 	bool ours = somebody_leaves(f->view);
 
-	add(f,
-	    (struct trouble){
+	const struct trouble trouble = {
 		.subject = queue_name(f, queue),
 		.what = "held by another connection",
 		.severity = ours ? TROUBLE_WARNING : TROUBLE_ERROR,
@@ -228,56 +253,65 @@ static void find_held(struct finder *f, const struct view_queue *queue)
 			       : remedy_of_queue(405, queue->text, queue->declare),
 		.since_ns = queue->since_ns,
 		.next_try_ns = queue->retry_at_ns,
-	    });
+	};
+
+	add(f, &trouble);
 }
 
 static void find_slow_build(struct finder *f, const struct view_queue *queue)
 {
+	const char *ladder = ladder_error(f);
+
 	if (!queue->connected || !is_older(f, queue->since_ns, GRACE_NS))
 		return; /* the connection's trouble, or none yet */
-	add(f, (struct trouble){
-		   .subject = queue_name(f, queue),
-		   .what = "not consuming",
-		   .severity = TROUBLE_ERROR,
-		   .why = print(f,
-		       "the broker has not confirmed all consumers (%u of %u threads consume)",
-		       queue->consumers, queue->threads),
-		   .remedy = "see whether the broker is overloaded: rabbitmq-diagnostics status",
-		   .since_ns = queue->since_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = queue_name(f, queue),
+		.what = "not consuming",
+		.severity = TROUBLE_ERROR,
+		.why = print(f, "%s%s (%u of %u threads consume)",
+		    ladder ? "it needs the delay ladder: "
+			   : "the broker has not confirmed all consumers",
+		    ladder ? ladder : "", queue->consumers, queue->threads),
+		.remedy = ladder
+			      ? ladder_remedy
+			      : "see whether the broker is overloaded: rabbitmq-diagnostics status",
+		.since_ns = queue->since_ns,
+	};
+
+	add(f, &trouble);
 }
 
 static void find_paused(struct finder *f, const struct view_queue *queue)
 {
-	add(f, (struct trouble){
-		   .subject = queue_name(f, queue),
-		   .what = "paused",
-		   .severity = TROUBLE_WARNING,
-		   .why = "an operator has paused it",
-		   .remedy = print(f, "warren resume %s", queue->queue),
-		   .since_ns = queue->state == BOARD_PAUSED ? queue->since_ns : 0,
-	       });
+	const struct trouble trouble = {
+		.subject = queue_name(f, queue),
+		.what = "paused",
+		.severity = TROUBLE_WARNING,
+		.why = "an operator has paused it",
+		.remedy = print(f, "warren resume %s", queue->queue),
+		.since_ns = queue->state == BOARD_PAUSED ? queue->since_ns : 0,
+	};
+
+	add(f, &trouble);
 }
 
 static void find_busy(struct finder *f, const struct view_queue *queue)
 {
 	if (!queue->busy_since_ns || !is_older(f, queue->busy_since_ns, BUSY_NS))
 		return;
-	add(f,
-	    (struct trouble){
+	const struct trouble trouble = {
 		.subject = queue_name(f, queue),
 		.what = "all threads busy",
 		.severity = TROUBLE_WARNING,
 		.why = print(f, "%u of %u threads busy for %s, %lld messages ready", queue->running,
 		    queue->threads, duration(f, f->view->now_ns - queue->busy_since_ns),
 		    (long long)queue->ready),
-		.remedy = print(f,
-		    "see what runs (warren top); give it more threads (warren scale %s N, or "
-		    "threads "
-		    "and workers.processes)",
-		    queue->queue),
+		.remedy = print(
+		    f, "see what runs: warren top; more threads: warren scale %s N", queue->queue),
 		.since_ns = queue->busy_since_ns,
-	    });
+	};
+
+	add(f, &trouble);
 }
 
 static void find_queues(struct finder *f)
@@ -324,6 +358,13 @@ static bool is_first_of_task(const struct finder *f, size_t place)
 	return true;
 }
 
+static const char overdue_remedy[] =
+    "wait: it was asked to end, and is given up after kill_after; if it needs longer, raise "
+    "time_limit";
+static const char given_up_remedy[] =
+    "correct the task: it heeds no request to end, \"warren cancel\" neither; its message is "
+    "settled and its process replaced";
+
 static void add_stuck_task(struct finder *f, size_t place)
 {
 	const struct view *v = f->view;
@@ -339,8 +380,7 @@ static void add_stuck_task(struct finder *f, size_t place)
 		if (thread->job->started_ns < oldest->job->started_ns)
 			oldest = thread;
 	}
-	add(f,
-	    (struct trouble){
+	const struct trouble trouble = {
 		.subject = print(f, "task %s", oldest->job->task),
 		.what = "does not return",
 		.severity = TROUBLE_WARNING,
@@ -348,15 +388,12 @@ static void add_stuck_task(struct finder *f, size_t place)
 		    oldest->job->id, oldest->queue,
 		    duration(f, v->now_ns - oldest->job->started_ns),
 		    is_given_up(oldest) ? ", and was given up" : "", n),
-		.remedy = is_given_up(oldest) ? "correct the task: it heeds no request to end, "
-						"\"warren cancel\" neither; "
-						"its message is settled and its process replaced"
-					      : "wait: it was asked to end, and is given up after "
-						"kill_after; if it needs "
-						"longer, raise time_limit",
+		.remedy = is_given_up(oldest) ? given_up_remedy : overdue_remedy,
 		.since_ns = oldest->job->deadline_ns != CLOCK_NEVER ? oldest->job->deadline_ns
 								    : oldest->job->started_ns,
-	    });
+	};
+
+	add(f, &trouble);
 }
 
 static void find_stuck_tasks(struct finder *f)
@@ -366,31 +403,36 @@ static void find_stuck_tasks(struct finder *f)
 			add_stuck_task(f, i);
 }
 
-static void find_suspects(struct finder *f)
+static void find_quarantine(struct finder *f)
 {
-	const struct view *v = f->view;
+	if (f->view->doubtful == 0)
+		return;
+	const struct trouble trouble = {
+		.subject = "quarantine",
+		.what = "messages under suspicion",
+		.severity = TROUBLE_WARNING,
+		.why = print(f, "%u may have brought a worker process down; each runs alone now",
+		    f->view->doubtful),
+		.remedy = "none yet: event=job.suspect in the log names them",
+	};
 
-	if (v->doubtful)
-		add(f, (struct trouble){
-			   .subject = "quarantine",
-			   .what = "messages under suspicion",
-			   .severity = TROUBLE_WARNING,
-			   .why = print(f,
-			       "%u may have brought a worker process down; each runs alone now",
-			       v->doubtful),
-			   .remedy = "none yet: event=job.suspect in the log names them",
-		       });
-	if (v->crashers)
-		add(f, (struct trouble){
-			   .subject = "messages",
-			   .what = "bring worker processes down",
-			   .severity = TROUBLE_WARNING,
-			   .why = print(f, "%u did, and run again until crash_limit is reached",
-			       v->crashers),
-			   .remedy = "correct the task: event=job.suspect in the log names it, the "
-				     "message and "
-				     "the signal",
-		       });
+	add(f, &trouble);
+}
+
+static void find_crashers(struct finder *f)
+{
+	if (f->view->crashers == 0)
+		return;
+	const struct trouble trouble = {
+		.subject = "messages",
+		.what = "bring worker processes down",
+		.severity = TROUBLE_WARNING,
+		.why = print(
+		    f, "%u did, and run again until crash_limit is reached", f->view->crashers),
+		.remedy = "correct the task that event=job.suspect in the log names",
+	};
+
+	add(f, &trouble);
 }
 
 /* ---- worker processes ---- */
@@ -424,15 +466,17 @@ static bool is_in_crash_loop(const struct finder *f, const struct view_worker *w
 static void add_worker(struct finder *f, const struct view_worker *w, const char *what,
     const char *why, const char *remedy)
 {
-	add(f, (struct trouble){
-		   .subject = print(f, "worker %s", w->worker),
-		   .what = what,
-		   .severity = w->quarantine ? TROUBLE_WARNING : TROUBLE_ERROR,
-		   .why = why,
-		   .remedy = remedy,
-		   .since_ns = w->since_ns,
-		   .next_try_ns = w->start_at_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = print(f, "worker %s", w->worker),
+		.what = what,
+		.severity = w->quarantine ? TROUBLE_WARNING : TROUBLE_ERROR,
+		.why = why,
+		.remedy = remedy,
+		.since_ns = w->since_ns,
+		.next_try_ns = w->start_at_ns,
+	};
+
+	add(f, &trouble);
 }
 
 static void find_workers(struct finder *f)
@@ -449,12 +493,10 @@ static void find_workers(struct finder *f)
 			add_worker(f, w, "in a crash loop",
 			    print(f, "%s; %u times in a row before it had finished a job",
 				last_end(f, w), w->failures),
-			    "see the lines before event=worker.exited in the log; a plugin is the "
-			    "likely "
-			    "cause");
+			    "see the log before event=worker.exited; a plugin is the likely cause");
 		else if (w->state == SLOT_BACKOFF && w->failures > 0)
 			add_worker(f, w, "waits to be started again", last_end(f, w),
-			    "see the lines before event=worker.exited in the log");
+			    "see the log before event=worker.exited");
 	}
 }
 
@@ -486,14 +528,16 @@ static void find_failed_reload(struct finder *f)
 
 	if (!refused && v->reload != RELOAD_ROLLED_BACK)
 		return;
-	add(f, (struct trouble){
-		   .subject = "configuration",
-		   .what = refused ? "reload refused" : "reload rolled back",
-		   .severity = TROUBLE_WARNING,
-		   .why = print(f, "%s; generation %u goes on", v->reload_why, v->generation),
-		   .remedy = print(f, "correct it (warrend -t -c %s), then reload", v->config),
-		   .since_ns = v->reload_at_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = "configuration",
+		.what = refused ? "reload refused" : "reload rolled back",
+		.severity = TROUBLE_WARNING,
+		.why = print(f, "%s; generation %u goes on", v->reload_why, v->generation),
+		.remedy = print(f, "correct it (warrend -t -c %s), then reload", v->config),
+		.since_ns = v->reload_at_ns,
+	};
+
+	add(f, &trouble);
 }
 
 static bool drains_long(const struct finder *f, const struct view_worker *w)
@@ -517,17 +561,19 @@ static void find_long_drain(struct finder *f)
 	}
 	if (!longest)
 		return;
-	add(f, (struct trouble){
-		   .subject = "old worker processes",
-		   .what = "still finish what they run",
-		   .severity = TROUBLE_WARNING,
-		   .why = print(f, "%u of them, the longest (pid %d, generation %u) for %s", n,
-		       (int)longest->pid, longest->generation,
-		       duration(f, f->view->now_ns - longest->since_ns)),
-		   .remedy =
-		       "see what they run (warren status); \"warren cancel JOB\" asks a job to end",
-		   .since_ns = longest->since_ns,
-	       });
+	const struct trouble trouble = {
+		.subject = "old worker processes",
+		.what = "still finish what they run",
+		.severity = TROUBLE_WARNING,
+		.why = print(f, "%u of them, the longest (pid %d, generation %u) for %s", n,
+		    (int)longest->pid, longest->generation,
+		    duration(f, f->view->now_ns - longest->since_ns)),
+		.remedy =
+		    "see what they run (warren status); \"warren cancel JOB\" asks a job to end",
+		.since_ns = longest->since_ns,
+	};
+
+	add(f, &trouble);
 }
 
 /* ---- all of them ---- */
@@ -535,8 +581,8 @@ static void find_long_drain(struct finder *f)
 typedef void find_rule(struct finder *f);
 
 static find_rule *const rules[] = {
-	find_lost_connections, find_alarms, find_workers, find_queues, find_stuck_tasks,
-	find_suspects, find_ladder, find_failed_reload, find_long_drain,
+	find_lost_connections, find_alarm, find_workers, find_queues, find_stuck_tasks,
+	find_quarantine, find_crashers, find_ladder, find_failed_reload, find_long_drain,
 	find_rest, /* the last one: it looks at what the others found */
 };
 

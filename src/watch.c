@@ -47,15 +47,20 @@ static bool is_busy(const struct view_queue *queue, int64_t now_ns)
 	       now_ns - queue->seen_ns < FRESH_NS;
 }
 
+/* Why an error is one belongs to it. The reasons of warnings may hold figures that go on changing.
+ */
 static void set_headline(struct watch *watch, const struct view *view)
 {
 	const struct trouble *first = view->troubles;
+	bool error;
 	char text[2 * sizeof(watch->headline)];
 
 	watch->headline[0] = '\0';
 	if (view->n_troubles == 0)
 		return;
-	(void)snprintf(text, sizeof(text), "%s: %s: %s", first->subject, first->what, first->why);
+	error = first->severity == TROUBLE_ERROR;
+	(void)snprintf(text, sizeof(text), "%s: %s%s%s", first->subject, first->what,
+	    error ? ": " : "", error ? first->why : "");
 	(void)text_escape(bytes_of(text), watch->headline, sizeof(watch->headline));
 }
 
