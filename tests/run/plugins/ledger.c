@@ -330,9 +330,20 @@ static enum warren_verdict ledger_run(struct warren_job *job)
 	return run.verdict;
 }
 
+/* The option `first`: what a task may do that needs no job. */
+static void obey_first(const char *command)
+{
+	struct run none = { .id = "-" };
+	char line[64];
+	snprintf(line, sizeof(line), "%s", command);
+	if (*line)
+		obey(&none, line);
+}
+
 static bool ledger_open(struct warren_host *host, void **state)
 {
 	const char *path = warren_option_text(host, "file");
+	obey_first(warren_option_text(host, "first"));
 	struct ledger *ledger = malloc(sizeof(*ledger));
 	if (!ledger)
 		return warren_refuse(host, "out of memory");
@@ -384,6 +395,10 @@ static const struct warren_option options[] = {
 	    .type = WARREN_OPT_BOOL,
 	    .fallback = "false",
 	    .help = "each line onto the disk at once" },
+	{ .name = "first",
+	    .type = WARREN_OPT_STRING,
+	    .fallback = "",
+	    .help = "a command that open() carries out: raise or exit" },
 	{ 0 },
 };
 
