@@ -116,6 +116,29 @@ static void follow(struct run *run, const char *rest)
 	warren_publish(run->job, &message);
 }
 
+/* "begin QUEUE TRACEPARENT": a follow-up that belongs to another trace. */
+static void begin_trace(struct run *run, const char *rest)
+{
+	char queue[256];
+	size_t len = strcspn(rest, " ");
+	snprintf(queue, sizeof(queue), "%.*s", (int)len, rest);
+	const struct warren_value header = warren_string("traceparent", rest + len + 1);
+	struct warren_message message = {
+		.routing_key = queue,
+		.body = run->id,
+		.body_len = strlen(run->id),
+		.headers = &header,
+		.n_headers = 1,
+	};
+	warren_publish(run->job, &message);
+}
+
+/* "say TEXT": a line in the log. */
+static void say(struct run *run, const char *rest)
+{
+	warren_log(run->job, WARREN_LOG_INFO, "%s", rest);
+}
+
 /* "emit EXCHANGE KEY": a follow-up to an exchange, whose body is the id. */
 static void emit(struct run *run, const char *rest)
 {
@@ -275,6 +298,8 @@ static const struct {
 	{ "reply", reply },
 	{ "follow", follow },
 	{ "emit", emit },
+	{ "begin", begin_trace },
+	{ "say", say },
 	{ "busy", be_busy },
 	{ "slow", be_slow },
 	{ "wait", wait_for },
