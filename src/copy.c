@@ -258,5 +258,5 @@ bool copy_reply(
 		out->props.delivery_mode = PERSISTENT;
 		out->props.present |= PROP_DELIVERY_MODE;
 	}
-	return true;
+	return trace_carry(&job->trace, job->arena, &out->props);
 }

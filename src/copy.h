@@ -33,8 +33,8 @@ bool copy_make(
     struct warren_job *job, const struct copy_stamp *stamp, struct outgoing *out) MUST_CHECK;
 
 /* The reply to a job: default exchange, reply_to as key, correlation_id copied (message_id where
- * there is none), persistent when the message was. `content_type` may be empty; it and the body are
- * copied. */
+ * there is none), the trace context carried on, persistent when the message was. `content_type` may
+ * be empty; it and the body are copied. */
 bool copy_reply(struct warren_job *job, struct bytes content_type, struct bytes body,
     struct outgoing *out) MUST_CHECK;
 

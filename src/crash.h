@@ -13,8 +13,9 @@
  */
 void crash_init(struct score *score);
 
-/* Once more after they are open, before any thread: frames in them can be told from then on, and at
- * exit() our handler comes before those that they and their libraries have registered. */
+/* Again when they are loaded, and when their open() has run, before any thread: frames in them and
+ * in what they have loaded can be told from then on, and at exit() our handler comes before those
+ * that they and their libraries have registered. */
 void crash_know_plugins(void);
 
 /* exit() is in order from now on. */

@@ -42,7 +42,7 @@ static void api_log(
 	vsnprintf(text, sizeof(text), fmt, args);
 	log_event(level_of(level), "task.log", L_STR("job", job->id),
 	    L_OPT("plugin", plugin_name(job)), L_BYTES("task", job->task_name),
-	    L_STR("text", text));
+	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_STR("text", text));
 }
 
 PRINTF_LIKE(3, 0)
@@ -70,7 +70,7 @@ static enum warren_error refuse(
 	job->refused = error;
 	log_event(LOG_WARN, "task.refused", L_STR("job", job->id),
 	    L_OPT("plugin", plugin_name(job)), L_BYTES("task", job->task_name),
-	    L_STR("reason", job->reason));
+	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_STR("reason", job->reason));
 	return error;
 }
 
@@ -629,6 +629,8 @@ static enum warren_error api_publish(
 	enum warren_error error = take_message(job, &in, out);
 	if (error)
 		return error;
+	if (!trace_carry(&job->trace, job->arena, &out->props))
+		return refuse(job, WARREN_ENOMEM, "follow-up: out of memory");
 	*job->follow_ups_tail = out;
 	job->follow_ups_tail = &out->next;
 	return WARREN_OK;

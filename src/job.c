@@ -47,6 +47,7 @@ void job_end(struct warren_job *job)
 	job->arena = NULL;
 	job->row = NULL;
 	job->task_name = (struct bytes){ NULL, 0 };
+	job->trace = (struct trace){ 0 };
 	msg_free_body(&job->msg);
 	job->msg = (struct msg){ 0 };
 	arena_destroy(arena);
@@ -78,6 +79,7 @@ struct warren_job *job_stand_in(const struct warren_job *job)
 	twin->expires_at_ms = job->expires_at_ms;
 	twin->first_exchange = job->first_exchange;
 	twin->first_routing_key = job->first_routing_key;
+	twin->trace = job->trace;
 	memcpy(twin->identity, job->identity, sizeof(twin->identity));
 	twin->crashes = job->crashes;
 	twin->leases = job->leases;
@@ -149,6 +151,7 @@ void job_read_headers(struct warren_job *job, bool trusted, int64_t now_wall_ms)
 	const struct table *headers = &job->msg.props.headers;
 	int64_t ms;
 	read_own(job, now_wall_ms);
+	job->trace = trace_of(headers);
 	if (!trusted)
 		return;
 	job->attempt = read_attempt(job);

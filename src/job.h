@@ -11,6 +11,7 @@
 #include "conf.h"
 #include "msg.h"
 #include "suspect.h"
+#include "trace.h"
 
 struct task; /* plugin.h */
 struct score_row;
@@ -54,6 +55,7 @@ struct warren_job {
 	int attempt;                        /* from 1 */
 	int64_t first_at_ms, expires_at_ms; /* expires_at 0: never */
 	struct bytes first_exchange, first_routing_key;
+	struct trace trace;
 
 	/* What is known against the message. */
 	uint8_t identity[IDENTITY_LEN];
@@ -123,7 +125,8 @@ int job_carried_crashes(const struct warren_job *job);
  * Reads attempt, first exchange and routing key, first-at and expiry from the x-warren headers
  * where `trusted` (the message came through a return queue of ours), otherwise from the message
  * itself: attempt 1, its own exchange and key, now, `expiration`. A forged or absurd number never
- * gives a free retry: a bad attempt counts as the last one.
+ * gives a free retry: a bad attempt counts as the last one. The trace context is read whoever wrote
+ * it.
  */
 void job_read_headers(struct warren_job *job, bool trusted, int64_t now_wall_ms);
 

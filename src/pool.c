@@ -446,7 +446,7 @@ static void log_job(
 	    job->msg.redelivered ? L_BOOL("redelivered", true)
 				 : (struct log_field){ .kind = LOG_K_SKIP },
 	    verdict, delay, job->crashes ? L_INT("crashes", job->crashes) : L_OPT("", NULL),
-	    L_OPT("reason", job->reason));
+	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_OPT("reason", job->reason));
 }
 
 static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
@@ -590,7 +590,8 @@ static void on_thread_exit(void *arg)
 static void come_back_late(struct pool_thread *t, const struct warren_job *job)
 {
 	log_event(LOG_WARN, "job.late", L_STR("job", job->id), L_STR("queue", job->queue->label),
-	    L_NS("took", clock_mono_ns() - job->started_ns));
+	    L_NS("took", clock_mono_ns() - job->started_ns),
+	    L_OPT_BYTES("trace", trace_ids(&job->trace)));
 	tally_count(t->tally, COUNT_LATE, 1);
 }
 

@@ -552,6 +552,7 @@ int worker_main(const struct worker_setup *setup)
 	ignore_signals();
 	crash_init(setup->score);
 	w.plugins = open_plugins(setup->conf, &errors);
+	crash_know_plugins();
 	if (!w.plugins || !plugins_start(w.plugins, &errors)) {
 		int code = refused_by_errors(setup, &errors); /* which names their files */
 		plugins_stop(w.plugins);

@@ -497,8 +497,8 @@ static inline enum warren_error warren_child(struct warren_job *job, pid_t pgid)
 	return warren_api_of(job)->child(job, pgid);
 }
 
-/* One line in warren's log, which names plugin, task and job by itself. Any byte may be logged: the
- * host escapes. Cut at 256 bytes. */
+/* One line in warren's log, which names plugin, task, job and trace by itself. Any byte may be
+ * logged: the host escapes. Cut at 256 bytes. */
 WARREN_PRINTF(3, 4)
 static inline void warren_log(
     const struct warren_job *job, enum warren_level level, const char *fmt, ...)
@@ -528,7 +528,8 @@ static inline enum warren_error warren_reply(
 /*
  * A follow-up: held until the verdict and published, in the order of the calls, only with
  *WARREN_DONE. The job is done when the broker has confirmed all of them; one that no queue takes is
- *a retry.
+ *a retry. It belongs to the message's trace (headers `traceparent`, `tracestate`) unless it has a
+ *`traceparent` of its own.
  *
  *	warren_publish(job, &(struct warren_message){
  *		.routing_key = "thumbnails", .body = path, .body_len = strlen(path) });

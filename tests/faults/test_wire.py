@@ -49,6 +49,22 @@ class Unreadable(WireTest):
         self.assertEqual(len(daemon.events("msg.rejected")), 1)
         self.assertEqual(sum(self.found.dead.values()), 0, "the notice was all there was")
 
+    def test_is_not_rejected_where_the_wire_has_spoilt_it_only_once(self):
+        """A notice about one message is no reason to reject another one, which comes for the first time."""
+        daemon = self.begin(self.work(type="classic"))
+        bound = 0
+        for name in ("first", "second"):
+            since = daemon.mark_log()
+            spoilt = self.proxy.rule("work", "s2c", "header", f"match={name}", "do", "spoil")
+            self.publish(self.channel, "work", name, headers={"key": "value"})
+            daemon.wait_for("job.done", since=since, message_id=name)
+            self.assertEqual(spoilt(), 1)
+            self.assertIn("cannot read", self.get("work.dead")[1].headers["x-warren-reason"])
+            bound += self.threads * len(self.losses(daemon, since))
+        self.refuse(daemon, "msg.rejected")
+        self.finish(daemon, bound=bound)
+        self.assertEqual((self.found.done["first"], self.found.done["second"]), (1, 1))
+
     def test_is_kept_by_a_quorum_queue_that_dead_letters_by_itself(self):
         daemon, bound = self.poisoned()
         self.finish(daemon, bound=bound, excluded=["poison"])

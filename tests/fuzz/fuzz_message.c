@@ -93,6 +93,9 @@ static void check_reply(struct warren_job *job)
 	struct outgoing out;
 	CHECK(copy_reply(job, bytes_of("text/plain"), bytes_of("body"), &out));
 	CHECK(out.exchange.len == 0 && bytes_equal(out.routing_key, job->msg.props.reply_to));
+	CHECK(bytes_equal(text_header(&out, "traceparent"), job->trace.parent));
+	CHECK(bytes_equal(text_header(&out, "tracestate"), job->trace.state));
+	CHECK(is_safe_text(trace_ids(&job->trace), ""));
 	CHECK(wire_goes_out(&out, why, sizeof(why)));
 }
 

@@ -181,5 +181,53 @@ class Crash(WarrendTest):
         self.assertEqual(daemon.stop(), 0)
 
 
+class Opening(WarrendTest):
+    """A plugin that does not survive its open() has no job that could be named: the log names its file."""
+
+    def opening(self, first):
+        """A configuration whose plugin does that in its open()."""
+        def make(folder):
+            options = {"file": os.path.join(folder, "ledger"), "first": first}
+            return self.settings([work()], plugins=[{"file": LEDGER, "options": options}])(folder)
+        return make
+
+    def check_last_words(self, daemon, event, **fields):
+        words = daemon.wait_for(event, role="worker 0", **fields)
+        self.assertEqual(words["while"], LEDGER)
+        self.assertNotIn("job", words)
+        daemon.wait_for("crash.frame", file=LEDGER)
+
+    def test_a_crash_at_the_start_is_told_and_tried_again(self):
+        daemon = self.daemon(self.opening("raise 11")).start()
+        self.check_last_words(daemon, "worker.crashed", signal="SEGV")
+        daemon.wait_for("worker.exited", name="SEGV", was="starting")
+        # No refusal, so not the end of the daemon: what made it crash may go away.
+        daemon.wait_for("worker.crashloop")
+        self.assertNotIn("READY=1", daemon.text("status"))
+        daemon.write(self.opening(""))
+        self.assertEqual(daemon.stop(), 0)
+        daemon.start().consuming()
+
+    def test_an_exit_at_the_start_as_well(self):
+        daemon = self.daemon(self.opening("exit 0")).start()
+        self.check_last_words(daemon, "plugin.exit_called")
+        daemon.wait_for("worker.exited", 2, code=121, was="starting")
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_at_a_reload_the_old_plugin_stays(self):
+        daemon = self.daemon(self.opening("")).start().consuming()
+        old = daemon.worker()
+        for first, event in (("raise 6", "worker.crashed"), ("exit 78", "plugin.exit_called")):
+            since = daemon.mark_log()
+            daemon.write(self.opening(first))
+            daemon.kill(signal.SIGHUP)
+            self.assertEqual(daemon.wait_for(event, since=since)["while"], LEDGER)
+            daemon.wait_for("reload.rolled-back", since=since)
+            daemon.wait_for("generation.gone", since=since)
+        self.put("work", "job", delivery_mode=2)
+        self.assertEqual(daemon.ran("job")[0].pid, old)
+        self.assertEqual(daemon.stop(), 0)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,5 +1,7 @@
 """Promise 8, and recycling: what takes too long or wears out is replaced, and nobody else notices."""
 
+import os
+import signal
 import time
 import unittest
 
@@ -85,6 +87,23 @@ class TimeLimit(WarrendTest):
         # it counts as a run that took too long, so it does not go on like that for ever
         _, properties, _ = self.get("work.dead")
         self.assertIn(properties.headers["x-warren-verdict"], ("timed-out", "crashed"))
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_run_in_a_frozen_process_counts_once_also_when_its_message_is_put_aside(self):
+        # The broker must not take the message back before the supervisor has ended the process.
+        daemon = self.warrend(work(), broker={"heartbeat": "60s"})
+        self.put("work", "stuck;busy 600000", delivery_mode=2)
+        for runs in (1, 2):
+            frozen = daemon.ran("stuck", runs, what="start")[-1].pid
+            os.kill(frozen, signal.SIGSTOP)
+            daemon.wait_for("worker.overdue", pid=frozen)
+            daemon.wait_for("worker.exited", pid=frozen, name="KILL")
+        _, properties, _ = self.get("work.dead")
+        self.assertEqual(properties.headers["x-warren-verdict"], "timed-out")
+        self.assertEqual(properties.headers["x-warren-attempt"], 2)
+        self.assertEqual([(e.attempt, e.pid) for e in daemon.ledger("start")],
+                         [(1, daemon.ledger("start")[0].pid), (2, daemon.quarantine())])
+        self.assertEqual(len(daemon.events("job.quarantined", attempt=1)), 1)
         self.assertEqual(daemon.stop(), 0)
 
     def test_who_waits_for_its_turn_is_not_late(self):

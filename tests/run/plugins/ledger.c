@@ -116,6 +116,29 @@ static void follow(struct run *run, const char *rest)
 	warren_publish(run->job, &message);
 }
 
+/* "begin QUEUE TRACEPARENT": a follow-up that belongs to another trace. */
+static void begin_trace(struct run *run, const char *rest)
+{
+	char queue[256];
+	size_t len = strcspn(rest, " ");
+	snprintf(queue, sizeof(queue), "%.*s", (int)len, rest);
+	const struct warren_value header = warren_string("traceparent", rest + len + 1);
+	struct warren_message message = {
+		.routing_key = queue,
+		.body = run->id,
+		.body_len = strlen(run->id),
+		.headers = &header,
+		.n_headers = 1,
+	};
+	warren_publish(run->job, &message);
+}
+
+/* "say TEXT": a line in the log. */
+static void say(struct run *run, const char *rest)
+{
+	warren_log(run->job, WARREN_LOG_INFO, "%s", rest);
+}
+
 /* "emit EXCHANGE KEY": a follow-up to an exchange, whose body is the id. */
 static void emit(struct run *run, const char *rest)
 {
@@ -275,6 +298,8 @@ static const struct {
 	{ "reply", reply },
 	{ "follow", follow },
 	{ "emit", emit },
+	{ "begin", begin_trace },
+	{ "say", say },
 	{ "busy", be_busy },
 	{ "slow", be_slow },
 	{ "wait", wait_for },
@@ -330,9 +355,20 @@ static enum warren_verdict ledger_run(struct warren_job *job)
 	return run.verdict;
 }
 
+/* The option `first`: what a task may do that needs no job. */
+static void obey_first(const char *command)
+{
+	struct run none = { .id = "-" };
+	char line[64];
+	snprintf(line, sizeof(line), "%s", command);
+	if (*line)
+		obey(&none, line);
+}
+
 static bool ledger_open(struct warren_host *host, void **state)
 {
 	const char *path = warren_option_text(host, "file");
+	obey_first(warren_option_text(host, "first"));
 	struct ledger *ledger = malloc(sizeof(*ledger));
 	if (!ledger)
 		return warren_refuse(host, "out of memory");
@@ -384,6 +420,10 @@ static const struct warren_option options[] = {
 	    .type = WARREN_OPT_BOOL,
 	    .fallback = "false",
 	    .help = "each line onto the disk at once" },
+	{ .name = "first",
+	    .type = WARREN_OPT_STRING,
+	    .fallback = "",
+	    .help = "a command that open() carries out: raise or exit" },
 	{ 0 },
 };
 
