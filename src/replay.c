@@ -69,13 +69,14 @@ static int find_return_queue(struct replay *r, struct replay_way *way)
 {
 	struct event event;
 	char *key = xasprintf("%s" LADDER_RETURN_SUFFIX, way->queue);
-	int code = strlen(key) <= BROKER_NAME_MAX ? cmd_look(r->broker, key, &event) : EXIT_USAGE;
-	if (code != EXIT_OK || event.kind != EV_QUEUE_OK) {
-		if (code == EXIT_OK)
-			return make_return_queue(r, way, key);
+	bool possible = strlen(key) <= BROKER_NAME_MAX;
+	int code = possible ? cmd_look(r->broker, key, &event) : EXIT_OK;
+	if (code != EXIT_OK || !possible) {
 		free(key);
-		return code == EXIT_USAGE ? EXIT_OK : code;
+		return code;
 	}
+	if (event.kind != EV_QUEUE_OK)
+		return make_return_queue(r, way, key);
 	free(way->key);
 	way->key = key;
 	return EXIT_OK;

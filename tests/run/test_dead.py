@@ -366,7 +366,7 @@ class Drop(DeadTest):
 
     def test_not_without_a_terminal(self):
         self.bury(3)
-        self.assertIn(b"--yes drops without", self.dead("drop", "--all", code=77).stderr)
+        self.assertIn(b"--yes drops without asking", self.dead("drop", "--all", code=77).stderr)
         self.assertEqual(self.ready("work.dead"), 3)
         self.assertIn(b"dropped 1; 2 of 3 remain", self.dead("drop", "2", "--yes").stderr)
         self.assertEqual(self.ids("work.dead"), ["m0", "m2"])

@@ -150,7 +150,8 @@ END_TEST
 START_TEST(what_came_from_the_quarantine)
 {
 	put_own();
-	put_deaths((struct value[]){ moved("work.quarantine", "rejected", "", "work.quarantine") }, 1);
+	put_deaths(
+	    (struct value[]){ moved("work.quarantine", "rejected", "", "work.quarantine") }, 1);
 	letter_read(&msg, &letter);
 	READS(queue, "work");
 	READS(routing_key, "new.a");
@@ -187,8 +188,7 @@ START_TEST(headers_of_wrong_kinds_say_nothing)
 	letter_read(&msg, &letter);
 	struct field nothing = { BYTES_LIT("queue"), V_INT(1) };
 	msg.props.headers.n = 0;
-	put_deaths(
-	    (struct value[]){ { .kind = VALUE_TABLE, .table = { &nothing, 1 } } }, 1);
+	put_deaths((struct value[]){ { .kind = VALUE_TABLE, .table = { &nothing, 1 } } }, 1);
 	letter_read(&msg, &letter);
 	ck_assert_uint_eq(letter.queue.len + letter.verdict.len, 0);
 	ck_assert(!letter.has_origin);
@@ -239,8 +239,8 @@ START_TEST(filters_mean)
 	put("s", S("a b"));
 	letter_read(&msg, &letter);
 	for (size_t i = 0; i < ARRAY_LEN(filters); i++)
-		ck_assert_msg(letter_matches(&filters[i].filter, &letter, &msg, NOW_MS) ==
-				  filters[i].matches,
+		ck_assert_msg(
+		    letter_matches(&filters[i].filter, &letter, &msg, NOW_MS) == filters[i].matches,
 		    "%s", filters[i].what);
 }
 END_TEST
