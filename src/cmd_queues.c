@@ -66,6 +66,7 @@ struct queues {
 	struct script **scripts; /* that the rows' names belong to */
 	size_t n_scripts;
 	char rungs[LADDER_RUNGS][LADDER_NAME_SIZE];
+	char **returns; /* names of return queues, by the index of their queue */
 };
 
 /* ---- what there should be ---- */
@@ -101,6 +102,17 @@ static enum kind kind_of(const struct conf_queue *queue, const char *name)
 	return ends_with(name, LADDER_RETURN_SUFFIX) ? RETURN : QUARANTINE;
 }
 
+/* A queue that never retries has a return queue where dead letters were replayed, or messages
+ * published with a delay. */
+static void add_return(struct queues *q, const struct conf_queue *queue)
+{
+	char *name = xasprintf("%s" LADDER_RETURN_SUFFIX, queue->name);
+	q->returns[queue->index] = name;
+	if (topology_has_quarantine(queue))
+		add_row(
+		    q, (struct row){ .name = name, .kind = RETURN, .why = "brings messages back" });
+}
+
 /* As topology.c has them, whoever has to make them. */
 static void add_queue(struct queues *q, const struct conf_queue *queue)
 {
@@ -117,6 +129,7 @@ static void add_queue(struct queues *q, const struct conf_queue *queue)
 				       .why = step->why,
 				       .needed = true });
 	}
+	add_return(q, queue);
 }
 
 /* Higher rungs than the configuration needs are there where somebody published with a delay. */
@@ -272,12 +285,25 @@ static int queues(struct queues *q)
 	struct broker *broker = cmd_connect(&q->target, &code);
 	if (!broker)
 		return code;
+	q->returns = xcalloc(q->target.conf->n_queues, sizeof(*q->returns));
 	for (size_t i = 0; i < q->target.conf->n_queues; i++)
 		add_queue(q, &q->target.conf->queues[i]);
 	add_ladder(q);
 	code = look_at_all(q, broker);
 	broker_destroy(broker, 1000);
 	return code == EXIT_OK ? print(q) : code;
+}
+
+static void queues_free(struct queues *q)
+{
+	for (size_t i = 0; i < q->n_scripts; i++)
+		script_free(q->scripts[i]);
+	for (size_t i = 0; q->returns && i < q->target.conf->n_queues; i++)
+		free(q->returns[i]);
+	free(q->returns);
+	free(q->scripts);
+	free(q->rows);
+	cmd_target_free(&q->target);
 }
 
 int cmd_queues(int argc, char **argv)
@@ -306,10 +332,6 @@ int cmd_queues(int argc, char **argv)
 	if (optind < argc)
 		return cmd_usage("what is '%s'?", argv[optind]);
 	int code = queues(&q);
-	for (size_t i = 0; i < q.n_scripts; i++)
-		script_free(q.scripts[i]);
-	free(q.scripts);
-	free(q.rows);
-	cmd_target_free(&q.target);
+	queues_free(&q);
 	return code;
 }

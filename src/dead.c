@@ -224,10 +224,17 @@ static int renew(struct round *r, const struct event *event, enum fate *fate)
 
 /* ---- the way through the queue ---- */
 
+/* Those at the head that were passed by before are back there, in their order. */
 static int open_tray(struct round *r)
 {
+	int code = tray_open(r->tray, r->total - r->gone);
+	for (uint64_t i = 0; i < r->kept && code == EXIT_OK; i++) {
+		struct event event;
+		code = tray_take(r->tray, &event);
+		event_drop(&event);
+	}
 	r->opened_ns = clock_mono_ns();
-	return tray_open(r->tray, r->total - r->gone);
+	return code;
 }
 
 static int judge(struct round *r, const struct event *event, bool *ended)
@@ -262,20 +269,6 @@ static int take_one(struct round *r, bool *ended)
 	return code;
 }
 
-/* Those at the head that were passed by are back there, in their order. */
-static int begin_anew(struct round *r)
-{
-	int code = tray_give_back(r->tray);
-	if (code == EXIT_OK)
-		code = open_tray(r);
-	for (uint64_t i = 0; i < r->kept && code == EXIT_OK; i++) {
-		struct event event;
-		code = tray_take(r->tray, &event);
-		event_drop(&event);
-	}
-	return code;
-}
-
 static bool is_held_long(const struct round *r)
 {
 	return r->order->act == RETRY && r->kept > 0 && clock_mono_ns() - r->opened_ns > HOLD_NS;
@@ -287,8 +280,11 @@ static int walk(struct round *r)
 	int code = open_tray(r);
 	while (code == EXIT_OK && !ended && !cmd_stopped()) {
 		code = take_one(r, &ended);
-		if (code == EXIT_OK && !ended && is_held_long(r))
-			code = begin_anew(r);
+		if (code != EXIT_OK || ended || !is_held_long(r))
+			continue;
+		code = tray_give_back(r->tray);
+		if (code == EXIT_OK)
+			code = open_tray(r);
 	}
 	return code;
 }

@@ -50,7 +50,7 @@ class Queues(BrokerTest):
         rows = self.look()
         self.assertEqual(rows["work"], {"kind": "work", "ready": 2, "consumers": 0})
         self.assertEqual(rows["all.dead"], {"kind": "dead", "ready": 1, "consumers": 0})
-        self.assertEqual(rows["work.retry"]["kind"], "retry")
+        self.assertEqual([rows[name]["kind"] for name in ("work.retry", "once.retry")], ["retry", "retry"])
         self.assertEqual(rows["once.quarantine"]["kind"], "quarantine")
         self.assertEqual(rows["warren.v1.parked"], {"kind": "parked", "ready": 0, "consumers": 0})
         self.assertEqual(rows["mine"], {"kind": "work", "error": "exclusive to who declared it"})
