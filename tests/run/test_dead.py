@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import re
-import resource
 import signal
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ import unittest
 
 import pika
 
-from broker_fixture import WARREN, Broker, BrokerTest, wait_until
+from broker_fixture import PATIENCE, WARREN, Broker, BrokerTest, wait_until
 from harness import WarrendTest
 
 CONFIG = """
@@ -81,8 +80,11 @@ class DeadTest(BrokerTest):
         connection = pika.BlockingConnection(pika.URLParameters(self.url))
         channel = connection.channel()
         found = []
-        for _ in range(channel.queue_declare(queue, passive=True).method.message_count):
-            found.append(channel.basic_get(queue)[1].message_id)
+        count = channel.queue_declare(queue, passive=True).method.message_count
+        for _, properties, _ in channel.consume(queue, inactivity_timeout=PATIENCE) if count else ():
+            found.append(properties.message_id)
+            if len(found) == count:
+                break
         connection.close()
         wait_until(lambda: self.ready(queue) == len(found), "they are back")
         return found
@@ -316,7 +318,6 @@ class Retry(DeadTest):
         self.config = self.configure(("once", "retry = { attempts = 1; };"))
         self.bury(1, "once.dead", **{"x-warren-queue": "once"})
         self.dead("retry", "--all", "--dry-run", queue="once")
-        self.channel.queue_declare("probe", durable=True)
         self.bury(1, "once.dead", first=1, **{"x-warren-queue": "once"})
         self.dead("retry", "--all", queue="once")
         self.assertEqual([m[1].headers["x-death"][0]["queue"] for m in self.arrived(2, "once")], ["once.retry"] * 2)
