@@ -59,10 +59,10 @@ static int make_return_queue(struct replay *r, struct replay_way *way, char *key
 	return code;
 }
 
-/* Another queue than the one it came from need not be one of warren's. */
-static bool is_ours(const struct replay *r, const char *queue, const struct letter *letter)
+/* Where a dead letter came from, and what the configuration lists, is one of warren's queues. */
+static bool is_ours(const struct replay *r, const char *queue)
 {
-	return listed(r->conf, queue) || bytes_is(letter->queue, queue);
+	return !r->to || listed(r->conf, queue);
 }
 
 static int find_return_queue(struct replay *r, struct replay_way *way)
@@ -82,7 +82,7 @@ static int find_return_queue(struct replay *r, struct replay_way *way)
 	return EXIT_OK;
 }
 
-static int explore(struct replay *r, struct replay_way *way, const struct letter *letter)
+static int explore(struct replay *r, struct replay_way *way)
 {
 	struct event event;
 	if (strcmp(way->queue, r->source) == 0) {
@@ -98,12 +98,11 @@ static int explore(struct replay *r, struct replay_way *way, const struct letter
 		(void)snprintf(way->why, sizeof(way->why), "%s", event.text);
 		return EXIT_OK;
 	}
-	return is_ours(r, way->queue, letter) ? find_return_queue(r, way) : EXIT_OK;
+	return is_ours(r, way->queue) ? find_return_queue(r, way) : EXIT_OK;
 }
 
 /* The way to that queue, which is looked for once. */
-static int find_way(struct replay *r, struct bytes queue, const struct letter *letter,
-    const struct replay_way **found)
+static int find_way(struct replay *r, struct bytes queue, const struct replay_way **found)
 {
 	for (size_t i = 0; i < r->n_ways; i++)
 		if (bytes_is(queue, r->ways[i].queue)) {
@@ -115,7 +114,7 @@ static int find_way(struct replay *r, struct bytes queue, const struct letter *l
 	*way = (struct replay_way){ .queue = xasprintf("%.*s", (int)queue.len, queue.data) };
 	way->key = xstrdup(way->queue);
 	*found = way;
-	return explore(r, way, letter);
+	return explore(r, way);
 }
 
 /* ---- bodies ---- */
@@ -195,7 +194,7 @@ int replay_letter(struct replay *r, const struct letter *letter, const struct ms
 		    why, why_size, "it does not say where it came from; --to QUEUE sends it");
 		return EXIT_OK;
 	}
-	int code = find_way(r, queue, letter, &way);
+	int code = find_way(r, queue, &way);
 	if (code != EXIT_OK)
 		return code;
 	if (way->why[0]) {

@@ -17,6 +17,7 @@ struct tray {
 	struct broker *broker;
 	const char *queue;
 	bool open;
+	int failed;    /* the exit code, once something went wrong */
 	uint64_t left; /* that may still be asked for */
 
 	struct event ahead[AHEAD_MAX]; /* a ring of what has come and was not taken yet */
@@ -59,9 +60,10 @@ void tray_destroy(struct tray *tray)
 static int fail(struct tray *tray, const struct event *event)
 {
 	int code = cmd_explain(tray->broker, event, "go on");
+	tray->failed = code == EXIT_REFUSED ? code : EXIT_TEMPFAIL;
 	tray->open = false;
 	drop_ahead(tray);
-	return code == EXIT_REFUSED ? code : EXIT_TEMPFAIL;
+	return tray->failed;
 }
 
 /* As many as fit into the bytes, growing from one on until their size is known. */
@@ -188,7 +190,7 @@ int tray_take(struct tray *tray, struct event *event)
 {
 	int64_t since = clock_mono_ns();
 	*event = (struct event){ .kind = EV_NONE };
-	int code = ask_ahead(tray);
+	int code = tray->failed ? tray->failed : ask_ahead(tray);
 	while (code == EXIT_OK && tray->n == 0 && tray->asked > 0) {
 		code = await(tray, since);
 		if (code == EXIT_OK)
@@ -205,6 +207,8 @@ int tray_take(struct tray *tray, struct event *event)
 int tray_ack(struct tray *tray, uint64_t tag)
 {
 	const struct event lost = { .kind = EV_LOST };
+	if (tray->failed)
+		return tray->failed;
 	return broker_ack(tray->broker, TRAY_CHANNEL, tag) ? EXIT_OK : fail(tray, &lost);
 }
 
@@ -213,9 +217,10 @@ int tray_ack(struct tray *tray, uint64_t tag)
 int tray_post(struct tray *tray, const struct outgoing *message, enum posted *how)
 {
 	const struct event lost = { .kind = EV_LOST };
-	char why[256] = "";
+	if (tray->failed)
+		return tray->failed;
 	tray->answered = tray->returned = tray->refused = false;
-	switch (broker_publish(tray->broker, TRAY_CHANNEL, message, true, why, sizeof(why))) {
+	switch (broker_publish(tray->broker, TRAY_CHANNEL, message, true, NULL, 0)) {
 	case SENT_NOTHING:
 		*how = POST_INVALID;
 		return EXIT_OK;
@@ -239,7 +244,7 @@ int tray_post(struct tray *tray, const struct outgoing *message, enum posted *ho
 
 int tray_idle(struct tray *tray, int64_t deadline_ns)
 {
-	int code = EXIT_OK;
+	int code = tray->failed;
 	bool silent = false;
 	while (code == EXIT_OK && !cmd_stopped()) {
 		int64_t now = clock_mono_ns();
@@ -254,7 +259,7 @@ int tray_idle(struct tray *tray, int64_t deadline_ns)
 int tray_pause(struct tray *tray)
 {
 	int64_t since = clock_mono_ns();
-	int code = EXIT_OK;
+	int code = tray->failed;
 	while (code == EXIT_OK && tray->asked > 0)
 		code = await(tray, since);
 	return code;

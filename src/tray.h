@@ -18,7 +18,7 @@ struct tray *tray_create(struct broker *broker, const char *queue);
 void tray_destroy(struct tray *tray);
 
 /* Each of these returns EXIT_OK, or an exit code after saying what is wrong; then nothing is held
- * any more, and only tray_destroy makes sense. */
+ * any more, and all that follow return the same. */
 
 /* Takes at most `most` messages from now on, from the head of the queue. */
 int tray_open(struct tray *tray, uint64_t most) MUST_CHECK;
