@@ -1408,6 +1408,12 @@ bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag)
 	return send_if_open(broker, channel, AMQP_BASIC_NACK_METHOD, &m);
 }
 
+bool broker_nack_all(struct broker *broker, unsigned channel)
+{
+	amqp_basic_nack_t m = { .delivery_tag = 0, .multiple = 1, .requeue = 1 };
+	return send_if_open(broker, channel, AMQP_BASIC_NACK_METHOD, &m);
+}
+
 /*
  * Closing a socket with unread data resets the connection, and a reset may overtake what was sent
  * last. So the peer is told that nothing more comes, and what it still sends is thrown away until

@@ -146,6 +146,8 @@ bool broker_select(struct broker *broker, unsigned channel) MUST_CHECK;
 bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
 /* Gives the message back: for what is not its fault. */
 bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
+/* The same for all of the channel that are neither acked nor given back. */
+bool broker_nack_all(struct broker *broker, unsigned channel) MUST_CHECK;
 /* Rejects without requeue: it goes to the queue's dead-letter exchange or is dropped. */
 bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
 bool broker_cancel(struct broker *broker, unsigned channel, const char *consumer_tag) MUST_CHECK;

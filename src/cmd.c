@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +180,29 @@ bool cmd_check_name(const char *option, const char *text)
 	return false;
 }
 
+/* ---- signals ---- */
+
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int signal)
+{
+	(void)signal;
+	stopped = 1;
+}
+
+void cmd_note_stops(void)
+{
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND };
+	for (size_t i = 0; i < ARRAY_LEN(stops); i++)
+		CHECK(sigaction(stops[i], &action, NULL) == 0);
+}
+
+bool cmd_stopped(void)
+{
+	return stopped;
+}
+
 /* ---- the broker ---- */
 
 void cmd_take_url(struct cmd_target *target, char *argument)
@@ -338,6 +362,23 @@ int cmd_declare_all(struct broker *broker, const struct script *script)
 }
 
 /* A passive declaration that finds nothing costs the channel. */
+static int reopen(struct broker *broker)
+{
+	struct event event = { .kind = EV_LOST };
+	if (dialog_open(broker, &event))
+		return EXIT_OK;
+	return cmd_explain(broker, &event, "open a channel");
+}
+
+int cmd_look(struct broker *broker, const char *queue, struct event *event)
+{
+	struct step look = { .kind = STEP_QUEUE, .passive = true, .name = queue };
+	if (run_step(broker, &look, event))
+		return EXIT_OK;
+	return event->kind == EV_CLOSED_BY_BROKER ? reopen(broker)
+						  : explain_step(broker, &look, event);
+}
+
 int cmd_declare_missing(struct broker *broker, const struct step *step)
 {
 	struct step look = *step;
@@ -347,9 +388,8 @@ int cmd_declare_missing(struct broker *broker, const struct step *step)
 		return EXIT_OK;
 	if (event.kind != EV_CLOSED_BY_BROKER || event.code != 404)
 		return explain_step(broker, &look, &event);
-	if (!dialog_open(broker, &event))
-		return cmd_explain(broker, &event, "open a channel");
-	return cmd_declare(broker, step, &event);
+	int code = reopen(broker);
+	return code == EXIT_OK ? cmd_declare(broker, step, &event) : code;
 }
 
 bool cmd_check_creation(const struct cmd_creation *creation)

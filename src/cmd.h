@@ -9,8 +9,10 @@
 #include "topology.h"
 
 /* argv[0] is the command's own name. Each returns the exit code of the program. */
+int cmd_dead(int argc, char **argv);
 int cmd_plugin(int argc, char **argv);
 int cmd_publish(int argc, char **argv);
+int cmd_queues(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_steer(int argc, char **argv); /* pause, resume, drain and others, by its own name */
 int cmd_subscribe(int argc, char **argv);
@@ -52,7 +54,16 @@ bool cmd_read_count(
 /* A name of an exchange or queue, a routing key: at most 255 bytes. */
 bool cmd_check_name(const char *option, const char *text) MUST_CHECK;
 
+/*
+ * From here on SIGINT, SIGTERM and SIGHUP are noted, so that what is under way comes to a clean
+ * end; a second one of its kind ends the process at once.
+ */
+void cmd_note_stops(void);
+bool cmd_stopped(void);
+
 /* ---- the broker ---- */
+
+#define CMD_CONFIG "/etc/warren/warren.cfg" /* where no other is named */
 
 /* Where the broker is, as -u, -c, WARREN_URL or the default say. Zero-initialise. */
 struct cmd_target {
@@ -84,6 +95,13 @@ int cmd_explain(const struct broker *broker, const struct event *event, const ch
 /* Runs one step and waits for its answer, which it leaves in `event`. */
 int cmd_declare(struct broker *broker, const struct step *step, struct event *event) MUST_CHECK;
 int cmd_declare_all(struct broker *broker, const struct script *script) MUST_CHECK;
+
+/*
+ * Looks for a queue. EXIT_OK with its counts in `event` (EV_QUEUE_OK), or with what the broker says
+ * against it (EV_CLOSED_BY_BROKER; code 404: there is none), and the channel is open again. Else
+ * the exit code after saying what is wrong.
+ */
+int cmd_look(struct broker *broker, const char *queue, struct event *event) MUST_CHECK;
 
 /* Looks whether exchange or queue is there, and only if not, declares it as the step says. */
 int cmd_declare_missing(struct broker *broker, const struct step *step) MUST_CHECK;

@@ -565,21 +565,11 @@ static int find_queue(struct publish *p)
 	return p->rules.allow_unroutable ? EXIT_OK : cmd_declare(p->broker, &look, &event);
 }
 
-/* topology.c knows what a queue's way back is; the queue itself is left as it is. */
 static int make_return_queue(struct publish *p)
 {
-	struct conf conf = { 0 };
-	struct conf_queue queue = { .declare = DECLARE_ACTIVE, .retry = { .attempts = 2 } };
-	queue.name = xstrdup(p->queue);
-	struct script *script = or_die(topology_queue(&conf, &queue));
-	int code = EXIT_OK;
-	for (size_t i = 0; i < script->n && code == EXIT_OK; i++) {
-		struct event event;
-		if (strcmp(script->steps[i].name, p->queue) != 0)
-			code = cmd_declare(p->broker, &script->steps[i], &event);
-	}
+	struct script *script = or_die(topology_return(p->queue));
+	int code = cmd_declare_all(p->broker, script);
 	script_free(script);
-	free(queue.name);
 	return code;
 }
 

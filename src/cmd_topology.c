@@ -132,7 +132,7 @@ static int topology(struct cmd_target *target, bool declare)
 
 int cmd_topology(int argc, char **argv)
 {
-	struct cmd_target target = { .file = "/etc/warren/warren.cfg" };
+	struct cmd_target target = { .file = CMD_CONFIG };
 	bool declare = false;
 	int c;
 	while ((c = getopt_long(argc, argv, "c:u:h", options, NULL)) != -1) {

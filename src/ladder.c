@@ -19,7 +19,7 @@ enum {
 void ladder_rung_name(int rung, char name[LADDER_NAME_SIZE])
 {
 	CHECK(rung >= 0 && rung < LADDER_RUNGS);
-	(void)snprintf(name, LADDER_NAME_SIZE, "warren.v1.delay.%02d", rung);
+	(void)snprintf(name, LADDER_NAME_SIZE, LADDER_DELAY_PREFIX "%02d", rung);
 }
 
 int64_t ladder_rung_ttl_ms(int rung)

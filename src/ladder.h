@@ -15,6 +15,8 @@ enum {
 	LADDER_NAME_SIZE = 32,
 };
 
+/* Before the number of a rung. */
+#define LADDER_DELAY_PREFIX "warren.v1.delay."
 #define LADDER_DELIVER "warren.v1.deliver"
 #define LADDER_PARKED "warren.v1.parked"
 #define LADDER_RETURN_SUFFIX ".retry"

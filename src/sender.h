@@ -22,7 +22,7 @@ struct sender_counts {
 
 struct sender;
 
-/* The broker's CMD_CHANNEL is open and nobody else's. */
+/* The broker's DIALOG_CHANNEL is open and nobody else's. */
 struct sender *sender_create(struct broker *broker, const struct sender_rules *rules);
 void sender_destroy(struct sender *sender);
 

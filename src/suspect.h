@@ -8,6 +8,9 @@
 
 #include "base.h"
 
+/* Where a queue's crash suspects wait: its name, with this behind it. */
+#define QUARANTINE_SUFFIX ".quarantine"
+
 enum {
 	IDENTITY_LEN = 16, /* of a message: identity.h */
 	SUSPECTS_MAX = 256,

@@ -216,11 +216,11 @@ static void add_dead_letters(struct script *script, const struct conf_queue *que
 }
 
 /* A work queue that is full or gone holds up its own return queue alone, never a rung. */
-static void add_return_queue(struct script *script, const struct conf_queue *queue, bool passive)
+static void add_return_queue(struct script *script, const char *queue, bool passive)
 {
 	char address[LADDER_ADDRESS_LEN + 1], key[LADDER_KEY_SIZE];
-	char *name = arena_printf(script->arena, "%s" LADDER_RETURN_SUFFIX, queue->name);
-	if (!name || !ladder_address(bytes_of(queue->name), address)) {
+	char *name = arena_printf(script->arena, "%s" LADDER_RETURN_SUFFIX, queue);
+	if (!name || !ladder_address(bytes_of(queue), address)) {
 		script->short_of_memory = true;
 		return;
 	}
@@ -230,7 +230,7 @@ static void add_return_queue(struct script *script, const struct conf_queue *que
 					    .durable = true,
 					    .why = "brings its retries back" });
 	make_lossless(script, step, "");
-	put_text(script, step, "x-dead-letter-routing-key", queue->name);
+	put_text(script, step, "x-dead-letter-routing-key", queue);
 	put_argument(script, step, "x-message-ttl", V_INT(0));
 	if (passive)
 		return;
@@ -277,7 +277,7 @@ struct script *topology_queue(const struct conf *conf, const struct conf_queue *
 	if (topology_has_quarantine(queue))
 		add_quarantine(script, queue, passive);
 	if (topology_uses_ladder(queue))
-		add_return_queue(script, queue, passive);
+		add_return_queue(script, queue->name, passive);
 	return whole(script);
 }
 
@@ -299,6 +299,15 @@ struct script *topology_look(const struct conf_queue *queue, const char *name)
 		add_look(script, queue->dead_letter);
 	if (topology_has_quarantine(queue))
 		add_quarantine(script, queue, true);
+	return whole(script);
+}
+
+struct script *topology_return(const char *queue)
+{
+	struct script *script = script_create();
+	if (!script)
+		return NULL;
+	add_return_queue(script, queue, false);
 	return whole(script);
 }
 

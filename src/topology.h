@@ -7,6 +7,7 @@
 #define WARREN_TOPOLOGY_H
 
 #include "conf.h"
+#include "suspect.h"
 
 enum step_kind {
 	STEP_EXCHANGE,
@@ -48,14 +49,16 @@ struct script *topology_ladder(int top, bool passive) MUST_CHECK;
  */
 struct script *topology_look(const struct conf_queue *queue, const char *name) MUST_CHECK;
 
+/* The return queue of any queue alone, and its binding to where the ladder ends. */
+struct script *topology_return(const char *queue) MUST_CHECK;
+
 /* Listed exchanges that no queue binds: they are there for publishers. */
 struct script *topology_exchanges(const struct conf *conf) MUST_CHECK;
 
 void script_free(struct script *script);
 
-/* Where a queue's crash suspects wait: its name, with this behind it. */
-#define QUARANTINE_SUFFIX ".quarantine"
-/* True when the queue has such a place: it is acked, has a name, and is not exclusive. */
+/* True when the queue has a place for crash suspects: it is acked, has a name, and is not
+ * exclusive. */
 bool topology_has_quarantine(const struct conf_queue *queue);
 /* True when any has. */
 bool topology_needs_quarantine(const struct conf *conf);

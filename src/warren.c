@@ -16,6 +16,8 @@ static int run_help(int argc, char **argv);
 static const struct command commands[] = {
 	{ "publish", cmd_publish, "send messages to a queue or exchange, confirmed" },
 	{ "subscribe", cmd_subscribe, "print messages as they arrive" },
+	{ "dead", cmd_dead, "look at dead letters, replay them, or drop them" },
+	{ "queues", cmd_queues, "how much waits in the queues of a configuration" },
 	{ "plugin", cmd_plugin, "run a task without a broker, or show what a plugin offers" },
 	{ "topology", cmd_topology, "show or create what a configuration needs on the broker" },
 #ifdef WARREN_STEERS

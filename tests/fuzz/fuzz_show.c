@@ -50,6 +50,37 @@ static void check_json(const struct msg *msg)
 	free(memory.text);
 }
 
+/* A dead letter is one line, and its JSON is JSON. */
+static void check_letter(const struct msg *msg)
+{
+	struct memory memory;
+	struct letter letter;
+	letter_read(msg, &letter);
+	show_letter(memory_open(&memory), &letter, msg, 1, 0);
+	struct bytes all = memory_close(&memory);
+	CHECK(is_safe_text(all, "\n"));
+	CHECK(memchr(all.data, '\n', all.len) == all.data + all.len - 1);
+	free(memory.text);
+	show_letter_json(memory_open(&memory), &letter, msg, 1, 0);
+	all = memory_close(&memory);
+	CHECK(is_json((struct bytes){ all.data, all.len - 1 }));
+	free(memory.text);
+}
+
+/* What is replayed can be sent, and says of itself what it said before. */
+static void check_replay(const struct msg *msg, struct arena *arena)
+{
+	struct letter letter, again;
+	struct outgoing out;
+	letter_read(msg, &letter);
+	CHECK(letter_replay(&letter, msg, BYTES_LIT("work"), 1, arena, &out));
+	const struct msg copy = { .props = out.props, .body = out.body };
+	letter_read(&copy, &again);
+	CHECK(bytes_is(again.queue, "work") && again.attempts == 1 && again.at_ms == 1);
+	CHECK(again.has_origin == letter.has_origin);
+	CHECK(!again.has_origin || bytes_equal(again.routing_key, letter.routing_key));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct feed feed = { data, size };
@@ -64,6 +95,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		msg.body = body;
 		check_block(&msg);
 		check_json(&msg);
+		check_letter(&msg);
+		check_replay(&msg, arena);
 	}
 	arena_destroy(arena);
 	return 0;

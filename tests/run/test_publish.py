@@ -197,6 +197,12 @@ class Delays(BrokerTest):
         self.warren("publish", "-q", "q", "--delay", "0", "now")
         self.assertEqual(self.get("q")[2], b"now")
 
+    def test_leaves_what_else_the_queue_has_alone(self):
+        for queue in ("q", "q.quarantine"):
+            self.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        self.warren("publish", "-q", "q", "--delay", "0", "now")
+        self.assertEqual(self.get("q")[2], b"now")
+
     def test_to_a_queue_that_is_not_there(self):
         done = self.warren("publish", "-q", "none", "--delay", "1s", "x", code=65)
         self.assertIn(b"no queue 'none'", done.stderr)
