@@ -37,6 +37,12 @@ void control_abandon(struct control *control)
 	(void)control;
 }
 
+bool control_waits(const struct control *control, control_client client)
+{
+	(void)control, (void)client;
+	return false;
+}
+
 void control_answer(struct control *control, control_client client, char *json)
 {
 	(void)control, (void)client;

@@ -306,6 +306,33 @@ static void log_interrupted(const struct worker *w)
 	}
 }
 
+/* ---- fresh processes that the operator has asked for ---- */
+
+static bool leaves(const struct worker *w)
+{
+	return w->slot.state == SLOT_DRAINING || w->slot.state == SLOT_STOPPING;
+}
+
+static bool is_at_work(const struct worker *w)
+{
+	return w->slot.state == SLOT_LOADED || w->slot.state == SLOT_CONSUMING;
+}
+
+/* It was started after the operator has asked for fresh processes. */
+static bool is_fresh(const struct crew *crew, const struct worker *w)
+{
+	return w->slot.state != SLOT_DOWN && w->slot.spawned_ns >= crew->renewing_ns;
+}
+
+/* A fresh process ends before it has consumed: the others will fare no better. */
+static void note_failed_renewal(struct crew *crew, const struct worker *w, const char *why)
+{
+	if (crew->renewing_ns && !crew->renewal_why[0] && w->generation == crew->current &&
+	    !is_quarantine(w) && !w->consumed)
+		(void)snprintf(crew->renewal_why, sizeof(crew->renewal_why), "%s",
+		    why[0] ? why : "it ended before it was ready; its lines in the log say why");
+}
+
 /* ---- one worker: carrying out what its slot decides ---- */
 
 static void follow(struct crew *crew, struct worker *w, enum slot_state before, unsigned actions);
@@ -331,7 +358,7 @@ static void spawn(struct crew *crew, struct worker *w)
 		.generation = g->number,
 	};
 
-	w->consumed = w->refused = w->relieved = w->renew = false;
+	w->consumed = w->relieved = w->renew = false;
 	w->given_back = w->overdue_ns = 0;
 	w->why[0] = '\0';
 	if (!child_spawn(&order, &w->child)) {
@@ -339,6 +366,7 @@ static void spawn(struct crew *crew, struct worker *w)
 		    LOG_ERROR, "worker.spawn-failed", crew_who(w), L_STR("why", strerror(errno)));
 		snprintf(w->why, sizeof(w->why), "no process could be made: %s", strerror(errno));
 		w->ends++;
+		note_failed_renewal(crew, w, "no process could be made");
 		crew_step(crew, w, SLOT_SPAWN_FAILED);
 		return;
 	}
@@ -469,9 +497,10 @@ static void hear(struct crew *crew, struct worker *w, const struct ipc_msg *msg)
 		crew_step(crew, w, SLOT_IS_CONSUMING);
 		break;
 	case IPC_REFUSED:
-		w->refused = true;
 		snprintf(w->why, sizeof(w->why), "%.*s", (int)msg->len, msg->text);
 		log_event(LOG_ERROR, "worker.refused", crew_who(w), L_STR("why", w->why));
+		if (is_fresh(crew, w))
+			note_failed_renewal(crew, w, w->why);
 		crew_step(crew, w, SLOT_REFUSED);
 		break;
 	case IPC_PULSE:
@@ -616,6 +645,18 @@ static enum crew_exit kind_of_exit(const struct slot_end *end, enum slot_state b
 	return was_wanted(before) || end->signal ? CREW_FAILED : CREW_ORDERED;
 }
 
+/* Another process is at work at the same post. */
+static bool has_colleague(const struct worker *w)
+{
+	for (unsigned i = 0; i < CREW_PLACES; i++) {
+		const struct worker *other = &w->generation->workers[w->post * CREW_PLACES + i];
+
+		if (other != w && is_at_work(other))
+			return true;
+	}
+	return false;
+}
+
 static void worker_ended(struct crew *crew, struct worker *w, int status)
 {
 	struct slot_end end = {
@@ -634,12 +675,14 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	/* a next generation that refuses is rolled back, and the old one runs on */
 	before = w->slot.state;
 	end.untested = !crew->tested && w->generation == crew->current && !is_quarantine(w) &&
-		       before != SLOT_LOADED && before != SLOT_CONSUMING;
+		       before != SLOT_LOADED && before != SLOT_CONSUMING && !has_colleague(w);
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
 	end.blamed = find_cause(crew, w, &end, before);
 	w->ends += !end.blamed; /* a generation is not judged by its messages */
 	w->end = end;
 	w->has_ended = true;
+	if (!end.blamed && is_fresh(crew, w))
+		note_failed_renewal(crew, w, w->why);
 	crew->exits[kind_of_exit(&end, before)]++;
 	actions = slot_ended(&w->slot, &end, clock_mono_ns());
 	log_ended(w, &end, before, pid, jobs);
@@ -654,6 +697,8 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	follow(crew, w, before, actions);
 	if (w->relieved && w->slot.state == SLOT_BACKOFF)
 		crew_step(crew, w, SLOT_STOP); /* another one has its post already */
+	if (w->slot.state == SLOT_DOWN)
+		w->renew = w->relieved = false;
 }
 
 bool crew_reaped(struct crew *crew, pid_t pid, int status)
@@ -692,49 +737,75 @@ void crew_order_all(struct crew *crew, enum slot_event event)
 
 /* ---- what the operator asks for ---- */
 
-void crew_renew(struct crew *crew)
+static bool has_room(const struct generation *g, unsigned post)
+{
+	for (unsigned i = 0; i < CREW_PLACES; i++)
+		if (g->workers[post * CREW_PLACES + i].slot.state == SLOT_DOWN)
+			return true;
+	return false;
+}
+
+bool crew_renew(struct crew *crew)
 {
 	struct generation *g = crew->current;
 
+	for (unsigned post = 0; post < g->n_workers; post++)
+		if (!has_room(g, post))
+			return false;
+	crew->renewing_ns = clock_mono_ns();
+	crew->renewal_why[0] = '\0';
 	for (unsigned i = 0; i < g->n_places; i++) {
 		struct worker *w = &g->workers[i];
 
-		if (!slot_alive(&w->slot) || w->slot.state == SLOT_DRAINING ||
-		    w->slot.state == SLOT_STOPPING)
+		if (!slot_alive(&w->slot) || leaves(w))
 			continue;
 		/* the quarantine comes again of itself where it is needed */
-		if (is_quarantine(w))
-			crew_step(crew, w, SLOT_STOP);
-		else
+		if (!is_quarantine(w))
 			w->renew = true;
+		else if (is_at_work(w))
+			crew_step(crew, w, SLOT_RETIRE);
 	}
+	return true;
 }
 
 bool crew_renewing(const struct crew *crew)
 {
-	const struct generation *g = crew->current;
-
-	for (unsigned i = 0; g && i < g->n_workers * CREW_PLACES; i++) {
-		const struct worker *w = &g->workers[i];
-
-		if (w->renew && w->slot.state != SLOT_DOWN && w->slot.state != SLOT_DRAINING &&
-		    w->slot.state != SLOT_STOPPING)
-			return true;
-	}
-	return false;
+	return crew->renewing_ns != 0;
 }
 
-const char *crew_renewal_trouble(const struct crew *crew)
+/* The post has a fresh process at work, and none that is still to be replaced. */
+static bool is_renewed(const struct crew *crew, unsigned post)
 {
-	const struct generation *g = crew->current;
+	bool fresh = false;
 
-	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++) {
-		const struct worker *w = &g->workers[i];
+	for (unsigned i = 0; i < CREW_PLACES; i++) {
+		const struct worker *w = &crew->current->workers[post * CREW_PLACES + i];
 
-		if (w->refused && w->slot.state != SLOT_DOWN)
-			return w->why;
+		if (w->renew && !leaves(w))
+			return false;
+		fresh |= is_fresh(crew, w) && is_at_work(w);
 	}
-	return NULL;
+	return fresh;
+}
+
+bool crew_renewed(const struct crew *crew)
+{
+	bool all = true;
+
+	for (unsigned post = 0; post < crew->current->n_workers; post++)
+		all = all && is_renewed(crew, post);
+	return all || crew->renewal_why[0];
+}
+
+/* Who was to take over from `w` leaves. */
+static void dismiss_fresh(struct crew *crew, const struct worker *w)
+{
+	for (unsigned i = 0; i < CREW_PLACES; i++) {
+		struct worker *other = &w->generation->workers[w->post * CREW_PLACES + i];
+
+		if (other != w && is_fresh(crew, other) && !leaves(other))
+			crew_step(crew, other, SLOT_STOP);
+	}
 }
 
 void crew_stop_renewing(struct crew *crew)
@@ -744,19 +815,13 @@ void crew_stop_renewing(struct crew *crew)
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++) {
 		struct worker *w = &g->workers[i];
 
-		/* who was to take over leaves */
-		if (w->renew && w->relieved)
-			for (int k = 0; k < CREW_PLACES; k++) {
-				struct worker *other =
-				    &g->workers[w->post * CREW_PLACES + (unsigned)k];
-
-				if (other != w && other->slot.state != SLOT_DRAINING &&
-				    other->slot.state != SLOT_STOPPING)
-					crew_step(crew, other, SLOT_STOP);
-			}
-		w->relieved = w->renew ? false : w->relieved;
+		if (w->renew && w->relieved && is_at_work(w)) {
+			w->relieved = false;
+			dismiss_fresh(crew, w);
+		}
 		w->renew = false;
 	}
+	crew->renewing_ns = 0;
 }
 
 bool crew_cancel(struct crew *crew, struct bytes job_id, struct score_job *job)

@@ -37,7 +37,6 @@ struct worker {
 	unsigned place; /* its rows in the scoreboard */
 	struct child child;
 	bool consumed;       /* this process has been consuming */
-	bool refused;        /* it refuses what it is to do; `why` says why */
 	bool relieved;       /* another process is to take its post */
 	bool renew;          /* it is to be replaced by a fresh one (warren restart, scale) */
 	int64_t since_ns;    /* since when its slot is as it is */
@@ -84,6 +83,8 @@ struct crew {
 	struct suspects suspects;    /* of all generations */
 	int64_t quarantine_until_ns; /* until then it is manned, also without suspects */
 	int64_t looked_ns;           /* when relief_tick last looked at the rows */
+	int64_t renewing_ns; /* since when all are replaced by fresh ones; 0: they are not */
+	char renewal_why[CREW_WHY_MAX]; /* why that has failed; "": it has not */
 	struct leftover *leftovers;
 	size_t n_leftovers;
 };
@@ -111,13 +112,15 @@ void crew_tell_suspects(struct crew *crew);
 void crew_order(struct crew *crew, struct generation *generation, enum slot_event event);
 void crew_order_all(struct crew *crew, enum slot_event event);
 
-/* Every worker process of the current generation is to be replaced by a fresh one, one after the
- * other (relief.c); true while that is not over. */
-void crew_renew(struct crew *crew);
+/*
+ * Every worker process of the current generation is to be replaced by a fresh one, one after the
+ * other (relief.c). False where some post has no place left for it: old ones are still leaving.
+ */
+bool crew_renew(struct crew *crew) MUST_CHECK;
 bool crew_renewing(const struct crew *crew);
-/* Why a fresh process cannot take over: it refuses what it is to do; NULL: none refuses. */
-const char *crew_renewal_trouble(const struct crew *crew);
-/* Those that were not replaced yet stay. */
+/* Whether it is over, for good or bad: then crew_stop_renewing() must be called, after which those
+ * that were not replaced stay. */
+bool crew_renewed(const struct crew *crew);
 void crew_stop_renewing(struct crew *crew);
 
 /* Asks the running job with that id to come to an end. False when there is none. */

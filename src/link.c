@@ -25,7 +25,8 @@ enum {
 
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
 #define UNREAD_LIMIT_NS (5 * NS_PER_S)
-#define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then */
+#define ANSWER_LIMIT_NS (30 * NS_PER_S) /* a broker that lives answers a method by then, */
+#define LOOK_LIMIT_NS (300 * NS_PER_S)  /* and closes a channel on which a look was given up */
 #define LOOK_NS (5 * NS_PER_S)          /* how often a queue is asked how many messages wait, */
 #define LOOK_EACH_NS (NS_PER_S / 10)    /* and for many queues this for each */
 #define HEARD_NS (10 * NS_PER_S)        /* by then the supervisor has heard what it was told */
@@ -531,10 +532,10 @@ static void open_control(struct link *link)
 	(void)sent(link, broker_open_channel(conn_broker(link->conn), CONTROL));
 }
 
-static bool ends_with(const char *name, const char *suffix)
+static bool is_quarantine_of(const struct conf_queue *queue, const char *name)
 {
-	size_t len = strlen(name), end = strlen(suffix);
-	return len > end && strcmp(name + len - end, suffix) == 0;
+	size_t len = strlen(queue->name);
+	return strncmp(name, queue->name, len) == 0 && strcmp(name + len, QUARANTINE_SUFFIX) == 0;
 }
 
 static void note_depth(struct link *link, const struct event *event)
@@ -542,11 +543,12 @@ static void note_depth(struct link *link, const struct event *event)
 	struct control *c = &link->control;
 	struct source *source = c->source;
 	const char *name = c->script->steps[c->step].name;
-	if (event->messages && ends_with(name, QUARANTINE_SUFFIX))
-		(void)ipc_send(link->setup.supervisor, IPC_ASIDE, event->messages, NULL);
 	if (!source)
 		return;
-	if (strcmp(name, source->name) == 0) {
+	if (is_quarantine_of(source->queue, name)) {
+		if (event->messages)
+			(void)ipc_send(link->setup.supervisor, IPC_ASIDE, event->messages, NULL);
+	} else if (strcmp(name, source->name) == 0) {
 		source->ready = event->messages;
 		source->seen_ns = clock_mono_ns();
 	} else if (source->queue->dead_letter && strcmp(name, source->queue->dead_letter) == 0) {
@@ -566,6 +568,10 @@ static void on_control_event(struct link *link, const struct event *event)
 	if (event->kind == EV_CLOSED_BY_BROKER) {
 		if (c->script)
 			errand_failed(link, event->code, event->text);
+		open_control(link);
+		return;
+	}
+	if (event->kind == EV_CLOSED) {
 		open_control(link);
 		return;
 	}
@@ -610,7 +616,7 @@ static unsigned count_busy(const struct link *link, const struct source *source)
 	unsigned n = 0;
 	for (unsigned i = 0; i < source->n_lanes; i++) {
 		const struct lane *lane = &link->lanes[source->first_lane + i];
-		n += lane->over || lane->state == LANE_PAUSED ||
+		n += lane->over || (lane->state == LANE_PAUSED && link->setup.no_ack) ||
 		     (lane->state == LANE_DOWN && lane->running);
 	}
 	return n;
@@ -928,6 +934,22 @@ static void on_event(void *owner, struct event *event)
 	}
 }
 
+/* A queue that is too busy to say how many messages wait is no reason to lose running jobs. */
+static void give_up_look(struct link *link, int64_t now)
+{
+	struct control *c = &link->control;
+	if (c->errand != ERRAND_LOOK || now <= c->answer_by_ns)
+		return;
+	log_event(LOG_WARN, "queue.unseen", L_STR("queue", c->source->queue->label),
+	    L_NS("after", ANSWER_LIMIT_NS));
+	c->source->ready = c->source->dead = -1;
+	c->source->look_at_ns = now + LOOK_LIMIT_NS;
+	end_errand(link);
+	c->open = false;
+	c->answer_by_ns = now + LOOK_LIMIT_NS;
+	(void)sent(link, broker_close_channel(conn_broker(link->conn), CONTROL));
+}
+
 static bool answer_is_late(const struct link *link, int64_t now)
 {
 	if (link->control.answer_by_ns < now)
@@ -971,8 +993,8 @@ static void say_unread(struct link *link)
 static void pause_or_resume(struct link *link, int64_t now)
 {
 	bool pause = !may_read(link) && now - link->delivered_at_ns > UNREAD_LIMIT_NS;
-	bool resume =
-	    link->unread_jobs <= UNREAD_JOBS / 2 && link->unread_bytes <= UNREAD_BYTES / 2;
+	bool resume = !link->setup.no_ack || (link->unread_jobs <= UNREAD_JOBS / 2 &&
+						 link->unread_bytes <= UNREAD_BYTES / 2);
 	for (unsigned i = 0; i < link->n_lanes && !link->draining && conn_broker(link->conn); i++) {
 		struct lane *lane = &link->lanes[i];
 		bool wished = lane->source->paused;
@@ -986,6 +1008,7 @@ static void pause_or_resume(struct link *link, int64_t now)
 static void on_tick(void *owner, int64_t now)
 {
 	struct link *link = owner;
+	give_up_look(link, now);
 	if (answer_is_late(link, now)) {
 		log_event(LOG_ERROR, "broker.silent", L_NS("for", ANSWER_LIMIT_NS));
 		conn_broken(link->conn);
@@ -1337,6 +1360,9 @@ static enum board_source_state state_of(const struct link *link, const struct so
 		return BOARD_BUILDING;
 	if (source->locked)
 		return BOARD_HELD;
+	/* Its lanes may consume all the same, while its dead-letter queue is gone, say. */
+	if (source->state == SOURCE_WAITS && source->trouble[0])
+		return BOARD_WAITING;
 	if (is_complete(link, source))
 		return BOARD_CONSUMING;
 	return source->trouble[0] ? BOARD_WAITING : BOARD_BUILDING;

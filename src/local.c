@@ -50,7 +50,8 @@ static bool make_folder(const char *folder, char *why, size_t size)
 
 /*
  * Two that start at once would both find the same stale socket, and the slower one would remove
- * what the faster one has just made: who looks and makes does it alone.
+ * what the faster one has just made: who looks and makes does it alone. That takes a moment;
+ * whoever may open the folder can hold its lock for longer, and must not keep us from starting.
  */
 static bool lock(int fd)
 {
@@ -63,8 +64,7 @@ static bool lock(int fd)
 			return false;
 		(void)nanosleep(&pause, NULL);
 	}
-	errno = EWOULDBLOCK;
-	return false;
+	return true;
 }
 
 static int lock_folder(const char *folder, char *why, size_t size)

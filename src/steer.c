@@ -125,10 +125,15 @@ void steer_resume(struct steer *steer, control_client client, const struct words
 
 /* ---- who waits ---- */
 
+static bool is_free(const struct steer *steer, const struct steer_pending *p)
+{
+	return p->what == STEER_NOTHING || !control_waits(steer->control, p->client);
+}
+
 static void wait_for(struct steer *steer, control_client client, enum steer_wait what)
 {
 	for (size_t i = 0; i < ARRAY_LEN(steer->pending); i++)
-		if (steer->pending[i].what == STEER_NOTHING) {
+		if (is_free(steer, &steer->pending[i])) {
 			steer->pending[i] = (struct steer_pending){
 				.what = what, .client = client, .since_ns = clock_mono_ns()
 			};
@@ -159,26 +164,32 @@ static bool next_waiting(
 	return false;
 }
 
-static bool anybody_waits(const struct steer *steer, enum steer_wait what)
-{
-	for (size_t i = 0; i < ARRAY_LEN(steer->pending); i++)
-		if (steer->pending[i].what == what)
-			return true;
-	return false;
-}
-
 /* ---- restart and scale: worker processes are replaced, one after the other ---- */
 
 static bool renewal_is_possible(struct steer *steer, control_client client)
 {
 	const struct crew *crew = steer->crew;
+	bool renewing = crew_renewing(crew);
 
-	if (!crew->next && !crew->leaving && !crew_renewing(crew))
+	if (!crew->next && !crew->leaving && !steer->reloading && !renewing)
 		return true;
 	control_refuse(steer->control, client, EXIT_TEMPFAIL,
 	    "worker processes are being replaced at this moment (%s); try again when that is over",
-	    crew_renewing(crew) ? "restart or scale" : "reload");
+	    renewing ? "restart or scale" : "reload");
 	return false;
+}
+
+/* False after saying why not. */
+static bool begin_renewal(struct steer *steer, control_client client, enum steer_wait what)
+{
+	if (!crew_renew(steer->crew)) {
+		control_refuse(steer->control, client, EXIT_TEMPFAIL,
+		    "too many old worker processes still finish their jobs; try again when some "
+		    "have left (warren status shows them)");
+		return false;
+	}
+	wait_for(steer, client, what);
+	return true;
 }
 
 void steer_restart(struct steer *steer, control_client client, const struct words *words)
@@ -188,9 +199,8 @@ void steer_restart(struct steer *steer, control_client client, const struct word
 	(void)words;
 	if (!g || !renewal_is_possible(steer, client))
 		return;
-	log_event(LOG_INFO, "restart.started", L_INT("workers", g->n_workers));
-	crew_renew(steer->crew);
-	wait_for(steer, client, STEER_RESTART);
+	if (begin_renewal(steer, client, STEER_RESTART))
+		log_event(LOG_INFO, "restart.started", L_INT("workers", g->n_workers));
 }
 
 static bool read_threads(struct bytes word, unsigned *n)
@@ -240,13 +250,15 @@ static void scale(struct steer *steer, control_client client, uint32_t queue, un
 		    "so many threads need a reload: change queues.threads in the configuration");
 		return;
 	}
+	if (!begin_renewal(steer, client, STEER_SCALE)) {
+		atomic_store(&wish->threads, before);
+		return;
+	}
 	log_event(LOG_INFO, "queue.scale", L_STR("queue", label), L_INT("from", before),
 	    L_INT("to", threads));
 	steer->scaling = true;
 	steer->scaled_queue = queue;
 	steer->scaled_from = before;
-	crew_renew(steer->crew);
-	wait_for(steer, client, STEER_SCALE);
 }
 
 void steer_scale(struct steer *steer, control_client client, const struct words *words)
@@ -292,8 +304,9 @@ static void restarted(struct steer *steer)
 		    steer->crew->current->n_workers, waited_s(&p));
 }
 
-/* A new process refuses: everything is as it was before. */
-static void renewal_failed(struct steer *steer, const char *why)
+/* A fresh process cannot take over, or something came in between: those that were not replaced
+ * stay, and the wish is taken back. */
+static void renewal_failed(struct steer *steer, enum exit_code code, const char *why)
 {
 	struct generation *g = steer->crew->current;
 	struct steer_pending p;
@@ -304,30 +317,40 @@ static void renewal_failed(struct steer *steer, const char *why)
 		atomic_store(
 		    &score_wish(g->score, steer->scaled_queue)->threads, steer->scaled_from);
 	steer->scaling = false;
-	crew_stop_renewing(steer->crew);
 	log_event(LOG_ERROR, "restart.failed", L_STR("why", why));
 	while (next_waiting(steer, STEER_SCALE, false, &p) ||
 	       next_waiting(steer, STEER_RESTART, false, &p))
-		control_refuse(steer->control, p.client, EXIT_CONFIG,
-		    "a new worker process could not take over, so the old ones stay: %s", words);
+		control_refuse(steer->control, p.client, code,
+		    "the worker processes that were not replaced yet stay: %s", words);
+	crew_stop_renewing(steer->crew);
+}
+
+/* What was wished for will not come any more. */
+static void turn_all_away(struct steer *steer)
+{
+	struct steer_pending p;
+
+	for (enum steer_wait what = STEER_RELOAD; what < STEER_DRAIN; what++)
+		while (next_waiting(steer, what, false, &p))
+			control_refuse(steer->control, p.client, EXIT_TEMPFAIL, "the daemon stops");
 }
 
 void steer_tick(struct steer *steer)
 {
-	const char *why;
+	struct crew *crew = steer->crew;
 
-	if (!steer->scaling && !anybody_waits(steer, STEER_RESTART))
-		return;
-	if (steer->crew->stopping || !steer->crew->current) {
-		steer->scaling = false;
+	if (crew->stopping) {
+		turn_all_away(steer);
 		return;
 	}
-	why = crew_renewal_trouble(steer->crew);
-	if (why)
-		renewal_failed(steer, why);
-	else if (crew_renewing(steer->crew))
+	if (!crew_renewing(crew) || !crew_renewed(crew))
 		return;
-	else if (steer->scaling)
+	if (crew->renewal_why[0]) {
+		renewal_failed(steer, EXIT_CONFIG, crew->renewal_why);
+		return;
+	}
+	crew_stop_renewing(crew);
+	if (steer->scaling)
 		scaled(steer);
 	else
 		restarted(steer);
@@ -394,9 +417,9 @@ void steer_reload(struct steer *steer, control_client client, const struct words
 
 void steer_reload_begins(struct steer *steer)
 {
-	/* What was scaled is as the new configuration says. */
-	if (steer->scaling)
-		renewal_failed(steer, "a reload came in between");
+	if (crew_renewing(steer->crew))
+		renewal_failed(steer, EXIT_TEMPFAIL, "a reload came in between");
+	steer->reloading = true;
 	for (size_t i = 0; i < ARRAY_LEN(steer->pending); i++)
 		steer->pending[i].begun |= steer->pending[i].what == STEER_RELOAD;
 }
@@ -405,6 +428,8 @@ void steer_reload_done(struct steer *steer)
 {
 	struct steer_pending p;
 
+	steer->reloading = false;
+	score_set_log_level(steer->crew->current->score, -1); /* if wished while it came up */
 	while (next_waiting(steer, STEER_RELOAD, true, &p))
 		control_say(steer->control, p.client, "reloaded: generation %u is at work (%.1f s)",
 		    steer->crew->current->number, waited_s(&p));
@@ -415,6 +440,7 @@ void steer_reload_rolled_back(struct steer *steer, const char *why)
 	struct steer_pending p;
 	char words[NAME_MAX_SHOWN];
 
+	steer->reloading = false;
 	while (next_waiting(steer, STEER_RELOAD, true, &p))
 		control_refuse(steer->control, p.client, EXIT_CONFIG,
 		    "rolled back, and generation %u runs on: %s", steer->crew->current->number,
@@ -425,6 +451,7 @@ void steer_reload_refused(struct steer *steer, const struct conf_errors *errors)
 {
 	struct steer_pending p;
 
+	steer->reloading = false;
 	while (next_waiting(steer, STEER_RELOAD, true, &p))
 		control_refuse_errors(steer->control, p.client,
 		    "the new configuration is refused, and the old one runs on", errors);
@@ -449,7 +476,8 @@ void steer_drain(struct steer *steer, control_client client, const struct words 
 {
 	int64_t limit_ms;
 
-	if (!current(steer, client))
+	/* Also while it stops already: the wait is shortened then. */
+	if (!steer->crew->stopping && !current(steer, client))
 		return;
 	if (words->n > 1) {
 		if (!read_limit_ms(words->list[1], &limit_ms)) {

@@ -23,7 +23,9 @@ struct steer {
 	struct crew *crew;
 	struct control *control;
 	struct steer_pending pending[CONTROL_CLIENTS];
-	/* A change of threads that is being carried out, and how it was before. */
+	bool reloading; /* no other change begins before that is over */
+	/* A change of threads that is being carried out, and how it was before. The queue is one of
+	 * the current generation, which stays the same meanwhile. */
 	bool scaling;
 	uint32_t scaled_queue;
 	unsigned scaled_from;

@@ -225,10 +225,12 @@ static bool somebody_leaves(const struct view *view)
 
 static void find_waiting(struct finder *f, const struct view_queue *queue)
 {
+	/* What it needs besides, its dead-letter queue, say, is not there, but its jobs run. */
+	bool consumes = queue->consumers >= queue->threads;
 	const struct trouble trouble = {
 		.subject = queue_name(f, queue),
-		.what = "not consuming",
-		.severity = TROUBLE_ERROR,
+		.what = consumes ? "lacks something" : "not consuming",
+		.severity = consumes ? TROUBLE_WARNING : TROUBLE_ERROR,
 		.why = print(f, "%s (%u of %u threads consume)", queue->text, queue->consumers,
 		    queue->threads),
 		.remedy = remedy_of_queue(queue->code, queue->text, queue->declare),

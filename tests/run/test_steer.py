@@ -1,10 +1,12 @@
 """What an operator orders through the control socket is done, is answered when it is over, and harms no job."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -168,9 +170,7 @@ class Steer(WarrendTest):
         self.ok(order(daemon, "reload"))
         daemon.wait_for("generation.gone")
         worker = daemon.worker()
-        with open(copy + ".new", "w") as file:
-            file.write("no plugin")
-        os.rename(copy + ".new", copy)
+        self.spoil(copy)
         for words in (("scale", "work", "5"), ("restart",)):
             self.assertIn("upper.so", self.refused(order(daemon, *words), 78))
             self.settle_on(3)
@@ -194,6 +194,93 @@ class Steer(WarrendTest):
         self.assertEqual(daemon.ran("long")[0].pid, pid)
         daemon.wait_for("worker.exited", pid=pid, code=0)
         self.assertEqual(daemon.stop(), 0)
+
+    @staticmethod
+    def spoil(path):
+        with open(path + ".new", "w") as file:
+            file.write("no plugin")
+        os.rename(path + ".new", path)
+
+    def test_a_refused_restart_leaves_all_others_alone(self):
+        folder = tempfile.mkdtemp(prefix="warren-test-")
+        self.addCleanup(shutil.rmtree, folder)
+        plugin = os.path.join(folder, "upper.so")
+        shutil.copy(os.path.join(PLUGINS, "upper.so"), plugin)
+        daemon = self.warrend({"name": "work", "task": "text.upper"}, plugins=[{"file": plugin}], workers={"processes": 3})
+        daemon.consuming(workers=3)
+        self.ok(order(daemon, "restart"))
+        old = self.pids(daemon)
+        wait_until(lambda: len(daemon.processes()) == 4, "the old processes are gone")
+        self.spoil(plugin)
+        for _ in range(2):
+            self.assertIn("upper.so", self.refused(order(daemon, "restart"), 78))
+        fresh = self.pids(daemon) - old
+        wait_until(lambda: not fresh & set(daemon.processes()), "the refused processes are gone")
+        self.assertEqual(len(daemon.processes()), 4)
+        self.settle_on(3)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_restart_whose_process_dies_at_once_is_over(self):
+        daemon = self.warrend(self.work())
+        worker = daemon.worker()
+        ending = threading.Event()
+
+        def kill_fresh():
+            while not ending.wait(0.002):
+                for line in daemon.events("worker.started"):
+                    if int(line["pid"]) != worker:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(int(line["pid"]), signal.SIGKILL)
+                            return
+        killer = threading.Thread(target=kill_fresh)
+        killer.start()
+        answer = order(daemon, "restart")
+        ending.set()
+        killer.join()
+        if not answer["ok"]:  # else it was consuming before it could be killed
+            self.refused(answer, 78)
+            self.assertIn(worker, daemon.processes())
+        self.settle_on(3)
+        self.ok(order(daemon, "restart"))
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_no_scale_while_a_reload_is_checked(self):
+        queues = [self.work(), *({"name": f"q{i}", "task": "ledger.run"} for i in range(3))]
+        daemon = self.warrend(queues)
+        daemon.write(self.settings([self.work()]))
+        reload = Ordering(daemon, "reload")
+        daemon.wait_for("reload.started")
+        answer = order(daemon, "scale", "q2", "2")
+        self.ok(reload.result())
+        self.assertIn(answer.get("code"), (75, 65), answer)
+        self.settle_on(3)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_queue_resumes_also_beside_a_busy_one(self):
+        daemon = self.warrend([self.work(threads=15, prefetch=5), {"name": "other", "task": "ledger.run"}])
+        self.put("work", *(f"busy{i};wait {daemon.path('go')}" for i in range(75)), delivery_mode=2)
+        daemon.ran("busy0", what="start")
+        self.ok(order(daemon, "pause", "other"))
+        self.settle_on(0, "other")
+        self.ok(order(daemon, "resume", "other"))
+        self.settle_on(1, "other")
+        self.put("other", "runs", delivery_mode=2)
+        daemon.ran("runs")
+        open(daemon.path("go"), "w").close()
+        daemon.ran("busy74")
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_who_waits_is_told_that_the_daemon_stops(self):
+        daemon = self.warrend(self.work(), workers={"drain_limit": "60s"})
+        self.put("work", f"long;wait {daemon.path('go')}", delivery_mode=2)
+        daemon.ran("long", what="start")
+        self.ok(order(daemon, "reload"))
+        waiting = Ordering(daemon, "reload")
+        daemon.wait_for("reload.waiting")
+        daemon.kill(signal.SIGTERM)
+        self.assertIn("stops", self.refused(waiting.result(), 75))
+        self.assertIn("given back", self.ok(order(daemon, "drain", "100")))
+        self.assertEqual(daemon.wait(), 75)
 
     def test_one_change_at_a_time(self):
         daemon = self.warrend(self.work(threads=1), workers={"drain_limit": "60s"})
