@@ -449,10 +449,33 @@ static void log_job(
 	    L_OPT("reason", job->reason));
 }
 
+/*
+ * A job that was given up is counted by somebody else, before or after its thread ends: the row is
+ * free after both, or the job would be missing from the sums should the process die in between.
+ */
+static void close_given_up(struct pool_thread *t)
+{
+	PTOK(pthread_mutex_lock(&t->pool->lock));
+	score_state(t->row, atomic_load(&t->ended) ? ROW_UNUSED : ROW_STUCK);
+	PTOK(pthread_mutex_unlock(&t->pool->lock));
+}
+
+static void close_row(struct pool_thread *t)
+{
+	PTOK(pthread_mutex_lock(&t->pool->lock));
+	atomic_store(&t->ended, true);
+	if (atomic_load(&t->row->state) != ROW_GIVEN_UP)
+		score_state(t->row, ROW_UNUSED);
+	PTOK(pthread_mutex_unlock(&t->pool->lock));
+}
+
 static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
 {
 	tally_count(t->tally, ending->counter, 1);
-	score_state(t->row, atomic_load(&t->given_up) ? ROW_STUCK : ROW_SETTLED);
+	if (atomic_load(&t->given_up))
+		close_given_up(t);
+	else
+		score_state(t->row, ROW_SETTLED);
 	if (s->published)
 		tally_count(t->tally, COUNT_PUBLISHED, s->published);
 	if (s->unroutable)
@@ -490,8 +513,7 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 static void end_thread(struct pool_thread *t)
 {
 	crash_thread_end();
-	score_state(t->row, ROW_UNUSED);
-	atomic_store(&t->ended, true);
+	close_row(t);
 	atomic_fetch_sub(&t->pool->running, 1);
 	tell_news(t->pool);
 }
