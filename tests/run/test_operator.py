@@ -405,6 +405,23 @@ class Views(OperatorTest):
         open(daemon.path("go"), "w").close()
         self.assertEqual(daemon.stop(), 0)
 
+    def test_a_job_that_is_not_run_is_shown_as_itself(self):
+        daemon = self.warrend({"name": "work", "durable": True, "route": "type", "tasks": ["ledger.run"]},
+                              http={"port": self.port})
+        self.put("work", f"job;wait {daemon.path('go')}", type="ledger.run", message_id="before")
+        daemon.ran("job", what="start")
+        self.put("work", "job", type="no.such", message_id="after")
+        self.broker.ctl("set_vm_memory_high_watermark", "0.00001")  # what is dead waits
+        try:
+            open(daemon.path("go"), "w").close()
+            daemon.wait_for("broker.blocked")
+            job = json.loads(page(self.port, "/status")[1])["threads"][0]["job"]
+            self.assertEqual((job["message_id"], job["task"]), ("after", "no.such"))
+        finally:
+            self.broker.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
+        daemon.wait_for("job.dead")
+        self.assertEqual(daemon.stop(), 0)
+
     def test_top_shows_a_real_daemon(self):
         folder = tempfile.mkdtemp(prefix="warren-test-")
         self.addCleanup(shutil.rmtree, folder)
