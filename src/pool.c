@@ -246,7 +246,7 @@ static void put_text(char *out, size_t size, struct bytes text)
 	out[len] = '\0';
 }
 
-static void fill_row(struct pool_thread *t, const struct warren_job *job)
+static struct score_job row_of(const struct warren_job *job)
 {
 	struct score_job row = { .attempt = job->attempt,
 		.crashes = job->crashes,
@@ -259,7 +259,7 @@ static void fill_row(struct pool_thread *t, const struct warren_job *job)
 	put_text(row.queue, sizeof(row.queue), bytes_of(job->queue->label));
 	put_text(row.task, sizeof(row.task), job->task_name);
 	put_text(row.message_id, sizeof(row.message_id), job->msg.props.message_id);
-	score_begin(t->row, &row);
+	return row;
 }
 
 static enum outcome outcome_of(enum warren_verdict verdict, struct warren_job *job)
@@ -339,8 +339,9 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 {
 	const struct task *task = job->task;
 	set_limits(job);
+	const struct score_job row = row_of(job);
 	histogram_add(&t->tally->wait, job->started_ns - job->taken_ns);
-	fill_row(t, job);
+	score_begin(t->row, &row);
 	job->ran = true;
 	atomic_store(&job->identified, identity_known(job->identity));
 	grip_take(t->grip, job, job->deadline_ns, job->kill_ns);
@@ -449,10 +450,33 @@ static void log_job(
 	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_OPT("reason", job->reason));
 }
 
+/*
+ * A job that was given up is counted by somebody else, before or after its thread ends: the row is
+ * free after both, or the job would be missing from the sums should the process die in between.
+ */
+static void close_given_up(struct pool_thread *t)
+{
+	PTOK(pthread_mutex_lock(&t->pool->lock));
+	score_state(t->row, atomic_load(&t->ended) ? ROW_UNUSED : ROW_STUCK);
+	PTOK(pthread_mutex_unlock(&t->pool->lock));
+}
+
+static void close_row(struct pool_thread *t)
+{
+	PTOK(pthread_mutex_lock(&t->pool->lock));
+	atomic_store(&t->ended, true);
+	if (atomic_load(&t->row->state) != ROW_GIVEN_UP)
+		score_state(t->row, ROW_UNUSED);
+	PTOK(pthread_mutex_unlock(&t->pool->lock));
+}
+
 static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
 {
 	tally_count(t->tally, ending->counter, 1);
-	score_state(t->row, atomic_load(&t->given_up) ? ROW_STUCK : ROW_SETTLED);
+	if (atomic_load(&t->given_up))
+		close_given_up(t);
+	else
+		score_state(t->row, ROW_SETTLED);
 	if (s->published)
 		tally_count(t->tally, COUNT_PUBLISHED, s->published);
 	if (s->unroutable)
@@ -490,8 +514,7 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 static void end_thread(struct pool_thread *t)
 {
 	crash_thread_end();
-	score_state(t->row, ROW_UNUSED);
-	atomic_store(&t->ended, true);
+	close_row(t);
 	atomic_fetch_sub(&t->pool->running, 1);
 	tell_news(t->pool);
 }
@@ -606,6 +629,7 @@ static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 	for (int i = 0; i < UNSTORED_WAIT_S * 10 && !job_stopping(job); i++)
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 100 * NS_PER_MS }, NULL);
 	tally_count(t->tally, COUNT_GIVEN_BACK, 1);
+	score_state(t->row, ROW_IDLE); /* it is counted */
 	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
 }
 
@@ -617,12 +641,15 @@ static bool work_on(struct pool_thread *t, struct warren_job *job)
 	take_on(t, job, trusted);
 	if (job->msg.flaw == MSG_UNSTORED) {
 		give_back_unstored(t, job);
-		score_state(t->row, ROW_IDLE);
 		return true;
 	}
 	if (!run(t, job, trusted, &outcome)) {
 		come_back_late(t, job); /* and its memory is left: somebody may still read it */
 		return false;
+	}
+	if (!job->ran) { /* or the row would still tell of the job before it */
+		const struct score_job row = row_of(job);
+		score_describe(t->row, &row);
 	}
 	score_state(t->row, ROW_SETTLING);
 	settle(t, job, outcome);

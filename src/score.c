@@ -373,10 +373,15 @@ void score_take(struct score_row *row, uint32_t tally)
 	score_state(row, ROW_TAKEN);
 }
 
-void score_begin(struct score_row *row, const struct score_job *job)
+void score_describe(struct score_row *row, const struct score_job *job)
 {
 	atomic_store_explicit(&row->progress, -1, memory_order_relaxed);
 	seqlock_write(&row->seq, &row->job, job, sizeof(*job));
+}
+
+void score_begin(struct score_row *row, const struct score_job *job)
+{
+	score_describe(row, job);
 	score_state(row, ROW_RUNNING);
 }
 

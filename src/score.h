@@ -115,9 +115,10 @@ void score_reset(struct score *score, uint32_t worker);
 /* Jobs that the worker's process finished since then. */
 uint64_t score_finished(struct score *score, uint32_t worker);
 
-/* The owner's side. score_take turns the row to ROW_TAKEN, score_begin fills the job and turns the
- * row to ROW_RUNNING. */
+/* The owner's side. score_take turns the row to ROW_TAKEN, score_describe fills the job, as must be
+ * done before it runs or is settled; score_begin also turns the row to ROW_RUNNING. */
 void score_take(struct score_row *row, uint32_t tally);
+void score_describe(struct score_row *row, const struct score_job *job);
 void score_begin(struct score_row *row, const struct score_job *job);
 void score_state(struct score_row *row, enum score_state state);
 

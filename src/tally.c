@@ -38,7 +38,7 @@ const int64_t histogram_bounds_ns[HISTOGRAM_BUCKETS - 1] = {
 void tally_count(struct tally *tally, enum tally_count what, uint64_t n)
 {
 	CHECK(what < COUNT_N);
-	atomic_fetch_add_explicit(&tally->counts[what], n, memory_order_relaxed);
+	atomic_fetch_add_explicit(&tally->counts[what], n, memory_order_release);
 }
 
 void histogram_add(struct histogram *histogram, int64_t ns)
@@ -106,10 +106,11 @@ static void add_histogram(struct histogram_sum *sum, const struct histogram *his
 	sum->sum_ns += atomic_load_explicit(&histogram->sum_ns, memory_order_relaxed);
 }
 
+/* Backwards: a job that is taken and done meanwhile is not seen to be done without being taken. */
 void tally_add(struct tally_sum *sum, const struct tally *tally)
 {
-	for (size_t i = 0; i < COUNT_N; i++)
-		sum->counts[i] += atomic_load_explicit(&tally->counts[i], memory_order_relaxed);
+	for (size_t i = COUNT_N; i-- > 0;)
+		sum->counts[i] += atomic_load_explicit(&tally->counts[i], memory_order_acquire);
 	add_histogram(&sum->wait, &tally->wait);
 	add_histogram(&sum->run, &tally->run);
 }

@@ -719,12 +719,11 @@ static void put_line(FILE *out, const struct trouble *trouble)
 	const char *const parts[] = { trouble->subject, trouble->what, trouble->why,
 		trouble->remedy };
 	static const char *const before[] = { ": ", ": ", ": ", "; remedy: " };
-	char text[1024];
 
 	fputs(trouble->severity == TROUBLE_ERROR ? "error" : "warning", out);
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		(void)text_escape(bytes_of(parts[i]), text, sizeof(text));
-		fprintf(out, "%s%s", before[i], text);
+		fputs(before[i], out);
+		text_print(parts[i], out);
 	}
 	fputc('\n', out);
 }

@@ -16,6 +16,8 @@ import socket
 import subprocess
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 
 import pika
 
@@ -316,6 +318,22 @@ _daemons = []
 def remove_all():
     for daemon in _daemons:
         daemon.remove()
+
+
+# ---- The pages ----
+
+def page(port, path):
+    """Status and text of one."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20 * SLOWER) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
+
+
+def series(text):
+    """The values of the metrics by name and labels, as they are written."""
+    return {name: float(value) for name, value in re.findall(r"^(\w+(?:{.*})?) (\S+)$", text, re.M)}
 
 
 # ---- The test case ----

@@ -2,15 +2,12 @@
 """What is not as configured is said once in words, to the log and the service manager, and so is that it is over."""
 
 import json
-import re
 import shutil
 import signal
 import subprocess
 import unittest
-import urllib.error
-import urllib.request
 
-from harness import WarrendTest, closed_port
+from harness import WarrendTest, closed_port, page, series
 
 
 def work(name="work", **more):
@@ -91,19 +88,6 @@ class Problems(WarrendTest):
 
     # -- the pages --
 
-    @staticmethod
-    def page(port, path):
-        """Its status and text."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read().decode()
-
-    @staticmethod
-    def series(text):
-        return {name: float(value) for name, value in re.findall(r"^(\w+(?:{.*})?) (\S+)$", text, re.M)}
-
     def test_metrics_status_and_readiness_agree(self):
         port = closed_port()
         daemon = self.warrend(work(threads=2), http={"port": port})
@@ -113,20 +97,20 @@ class Problems(WarrendTest):
         labels = 'queue="work",task="ledger.run"'
 
         def settled():
-            series = self.series(self.page(port, "/metrics")[1])
-            ends = sum(value for name, value in series.items() if name.startswith("warren_jobs_total"))
-            self.assertLessEqual(ends, series[f"warren_jobs_taken_total{{{labels}}}"])
-            return series if ends == 21 else None
-        series = daemon.patiently(settled, "all are counted")
-        self.assertEqual(series[f'warren_jobs_total{{{labels},outcome="done"}}'], 20)
-        self.assertEqual(series[f'warren_jobs_total{{{labels},outcome="dead"}}'], 1)
-        self.assertEqual(series[f"warren_job_run_seconds_count{{{labels}}}"], 21)
-        self.assertEqual(series["warren_ready"], 1)
-        self.assertEqual(self.page(port, "/readyz"), (200, "ready\n"))
-        status = json.loads(self.page(port, "/status")[1])
+            now = series(page(port, "/metrics")[1])
+            ends = sum(value for name, value in now.items() if name.startswith("warren_jobs_total"))
+            self.assertLessEqual(ends, now[f"warren_jobs_taken_total{{{labels}}}"])
+            return now if ends == 21 else None
+        counted = daemon.patiently(settled, "all are counted")
+        self.assertEqual(counted[f'warren_jobs_total{{{labels},outcome="done"}}'], 20)
+        self.assertEqual(counted[f'warren_jobs_total{{{labels},outcome="dead"}}'], 1)
+        self.assertEqual(counted[f"warren_job_run_seconds_count{{{labels}}}"], 21)
+        self.assertEqual(counted["warren_ready"], 1)
+        self.assertEqual(page(port, "/readyz"), (200, "ready\n"))
+        status = json.loads(page(port, "/status")[1])
         self.assertEqual((status["totals"]["taken"], status["totals"]["done"], status["problems"]), (21, 20, []))
         if shutil.which("promtool"):
-            subprocess.run(["promtool", "check", "metrics"], input=self.page(port, "/metrics")[1], text=True, check=True)
+            subprocess.run(["promtool", "check", "metrics"], input=page(port, "/metrics")[1], text=True, check=True)
         self.assertEqual(daemon.stop(), 0)
 
 

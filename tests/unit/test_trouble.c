@@ -662,12 +662,12 @@ START_TEST(the_text_has_one_line_each)
 	char *text;
 
 	pause_queue();
-	queues[0].queue = "two\nlines";
+	queues[0].queue = "two\n\"lines\"";
 	lose_connection();
 	ck_assert(trouble_find(&view));
 	text = trouble_text(&view);
 	ck_assert_ptr_nonnull(text);
-	ck_assert_ptr_nonnull(strstr(text, "warning: queue two\\nlines: paused: "));
+	ck_assert_ptr_nonnull(strstr(text, "warning: queue two\\n\"lines\": paused: "));
 	ck_assert_int_eq(strncmp(text, "error: broker ", 14), 0);
 	ck_assert_ptr_eq(strchr(strchr(text, '\n') + 1, '\n') + 1, text + strlen(text));
 	free(text);
