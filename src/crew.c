@@ -155,6 +155,9 @@ struct generation *crew_enlist(struct crew *crew, struct snapshot *snapshot)
 	g->snapshot = *snapshot;
 	*snapshot = (struct snapshot){ .fd = -1 };
 	g->deadline_ns = clock_mono_ns() + conf->workers.start_limit_ns;
+	/* The old ones do not consume all they should either: there is nothing to keep. */
+	if (crew->tested && crew_consuming(crew->current) < crew->current->n_workers)
+		score_set_lenient(g->score);
 	score_publish_suspects(g->score, &crew->suspects);
 	for (unsigned i = 0; i < g->n_places; i++) {
 		struct worker *w = &g->workers[i];
@@ -420,6 +423,8 @@ static void announce(struct crew *crew, struct worker *w, enum slot_state before
 		return;
 	crew->loaded |= after == SLOT_LOADED || after == SLOT_CONSUMING;
 	crew->tested |= after == SLOT_CONSUMING;
+	if (after == SLOT_CONSUMING && w->generation == crew->current)
+		score_set_lenient(w->generation->score);
 }
 
 static void follow(struct crew *crew, struct worker *w, enum slot_state before, unsigned actions)

@@ -280,6 +280,14 @@ static void refuse(struct link *link, const char *text)
 		(void)snprintf(link->refused, sizeof(link->refused), "%s", text);
 }
 
+/* What an operator must mend on the broker. Where something was consumed before, the other queues
+ * are not to wait for it. */
+static void refuse_topology(struct link *link, const char *text)
+{
+	if (!score_is_lenient(link->setup.score))
+		refuse(link, text);
+}
+
 static void source_failed(struct link *link, struct source *source, int code, const char *text)
 {
 	uint64_t silent;
@@ -292,7 +300,7 @@ static void source_failed(struct link *link, struct source *source, int code, co
 	source->retry_at_ns =
 	    source->locked ? clock_mono_ns() + RETRY_FIRST_NS : later(&source->backoff_ns);
 	if (is_configuration(code, text) && !source->was_up)
-		refuse(link, text);
+		refuse_topology(link, text);
 	if (log_complain(&source->complaint, &silent))
 		log_event(source->locked ? LOG_INFO : LOG_ERROR, "queue.failed",
 		    L_STR("queue", source->queue->label), L_INT("code", code), L_STR("text", text),
@@ -431,14 +439,14 @@ static void errand_failed(struct link *link, int code, const char *text)
 			c->ladder_wanted =
 			    topology_top_rung(link->conf); /* what was raised was too much */
 		} else if (is_configuration(code, text)) {
-			refuse(link, words);
+			refuse_topology(link, words);
 		}
 		log_event(LOG_ERROR, "ladder.failed", L_INT("code", code), L_STR("text", words));
 	} else {
 		/* Exchanges that are listed for publishers alone stop no queue. */
 		c->exchanges_done = true;
 		if (is_configuration(code, text))
-			refuse(link, words);
+			refuse_topology(link, words);
 		log_event(LOG_ERROR, "exchange.failed", L_INT("code", code), L_STR("text", words));
 	}
 	end_errand(link);

@@ -31,8 +31,9 @@ struct score_head {
 	uint64_t magic;
 	struct score_size size;
 	uint32_t sizes[7];
-	atomic_uint rows;         /* in use */
-	atomic_int log_level;     /* that the operator wishes; -1: the configuration's */
+	atomic_uint rows;     /* in use */
+	atomic_int log_level; /* that the operator wishes; -1: the configuration's */
+	atomic_uint lenient;
 	atomic_uint crashed;      /* some row tells of a crash that was not looked into yet */
 	atomic_uint suspects_seq; /* odd while they are being written */
 	atomic_uint n_suspects;
@@ -292,6 +293,16 @@ struct board_wish *score_wish(struct score *score, uint32_t queue)
 {
 	CHECK(queue < score->size.queues);
 	return &score->wishes[queue];
+}
+
+void score_set_lenient(struct score *score)
+{
+	atomic_store(&head_of(score)->lenient, 1);
+}
+
+bool score_is_lenient(struct score *score)
+{
+	return atomic_load(&head_of(score)->lenient) != 0;
 }
 
 void score_set_log_level(struct score *score, int level)

@@ -93,6 +93,13 @@ struct board_wish *score_wish(struct score *score, uint32_t queue);
  * where there is no room for them. */
 bool score_use_rows(struct score *score, uint32_t rows) MUST_CHECK;
 
+/*
+ * Whether a worker that cannot have all that it should consume is to consume what it can. Otherwise
+ * it refuses its work, as it should at a start, and in a reload whose old workers could go on.
+ */
+void score_set_lenient(struct score *score);
+bool score_is_lenient(struct score *score);
+
 /* The level of the log that the operator wishes (log.h); -1: the configuration's. */
 void score_set_log_level(struct score *score, int level);
 int score_log_level(struct score *score);

@@ -214,6 +214,7 @@ static void promote(struct supervisor *s)
 
 	s->crew.current = s->crew.next;
 	s->crew.next = NULL;
+	score_set_lenient(s->crew.current->score);
 	log_event(LOG_INFO, "reload.done", L_INT("generation", s->crew.current->number));
 	log_init(conf->log_level, conf->log_format);
 	operator_commit(&s->desk);
