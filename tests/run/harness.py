@@ -115,13 +115,14 @@ def parse_logfmt(line):
 
 
 class Lines:
-    """The whole lines of a file that grows, each parsed once."""
+    """The whole lines of a file that grows, each parsed once. Any thread may read."""
 
     def __init__(self, path, parse):
         self.path, self.parse, self.at, self.items = path, parse, 0, []
+        self.lock = threading.Lock()
 
     def read(self):
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+        with self.lock, contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
             file.seek(self.at)
             whole, newline, _ = file.read().rpartition(b"\n")
             self.at += len(whole) + len(newline)

@@ -112,6 +112,9 @@ class OperatorTest(WarrendTest):
                 agree = ready == (200, "ready\n")
             return agree and self.metric(f'warren_problems{{severity="{severity}"}}') >= 1
         daemon.patiently(agreed, f"{severity}: {subject}: {what} {words}")
+        # It looks once a second, and remembers only what it has seen then.
+        daemon.patiently(lambda: any(re.fullmatch(subject, line["subject"])
+                                     for line in daemon.events("trouble.began", what=what)), f"it is logged: {what}")
         return time.monotonic()
 
     def healed(self, daemon, subject, what, since):
