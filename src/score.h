@@ -58,6 +58,7 @@ struct score_row {
 struct score_worker {
 	_Atomic pid_t pid;
 	atomic_uint generation;
+	atomic_uint crashed; /* a row of it tells of a crash */
 	atomic_uint_fast64_t
 	    jobs; /* finished since it started: back-off grows only while it is 0 */
 };
