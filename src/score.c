@@ -439,12 +439,23 @@ bool score_is_open(const struct score_row *row)
 	       state == ROW_GIVEN_UP;
 }
 
-bool score_read_crashed(const struct score_row *row, struct score_job *job)
+static bool row_has_or_had_job(const struct score_row *row)
 {
 	int state = atomic_load_explicit(&row->state, memory_order_acquire);
-	bool stuck = state == ROW_GIVEN_UP || state == ROW_STUCK;
 
-	return (stuck || row_has_job(row)) && read_job(row, job);
+	return state == ROW_GIVEN_UP || state == ROW_STUCK || row_has_job(row);
+}
+
+bool score_read_crashed(const struct score_row *row, struct score_job *job)
+{
+	return row_has_or_had_job(row) && read_job(row, job);
+}
+
+bool score_read_times(const struct score_row *row, int64_t *started_ns, int64_t *deadline_ns)
+{
+	return row_has_or_had_job(row) &&
+	       seqlock_read(&row->seq, &row->job.started_ns, started_ns, sizeof(*started_ns)) &&
+	       seqlock_read(&row->seq, &row->job.deadline_ns, deadline_ns, sizeof(*deadline_ns));
 }
 
 /* ---- what is counted ---- */
