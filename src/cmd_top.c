@@ -207,6 +207,19 @@ static void put_problems(struct top *top, struct pen *pen, size_t width)
 		pen_put(pen, TINT_WARN, "and %zu more: ! shows them\n", problems.n - MOST);
 }
 
+/* How many rows are seen of how many there are; only busy threads have a row. */
+static void put_size(struct top *top, struct pen *pen)
+{
+	const struct roster *r = roster(top);
+	char busy[FIGURE_SIZE], total[FIGURE_SIZE];
+	if (top->view == VIEW_THREADS)
+		pen_put(pen, TINT_PLAIN, "%zu of %s busy, %s in all", r->n_rows,
+		    figure_count(reply_real(top->answer, "threads_busy"), busy),
+		    figure_count(reply_real(top->answer, "threads_total"), total));
+	else
+		pen_put(pen, TINT_PLAIN, "%zu of %zu", r->n_rows, r->n_items);
+}
+
 static void put_bar(struct top *top, struct pen *pen)
 {
 	struct roster *r = roster(top);
@@ -215,8 +228,9 @@ static void put_bar(struct top *top, struct pen *pen)
 	for (size_t i = 0; i < N_VIEWS; i++)
 		pen_put(pen, i == top->view ? TINT_STRONG : TINT_FAINT,
 		    i == top->view ? "[%s] " : " %s  ", view_names[i]);
-	pen_put(pen, TINT_PLAIN, "%zu of %zu, by %s %s", r->n_rows, r->n_items,
-	    r->sheet->columns[r->sort].heading, r->descending ? "down" : "up");
+	put_size(top, pen);
+	pen_put(pen, TINT_PLAIN, ", by %s %s", r->sheet->columns[r->sort].heading,
+	    r->descending ? "down" : "up");
 	if (*filter)
 		pen_put(pen, TINT_WARN, ", with '%s'", filter);
 	pen->put(pen, TINT_PLAIN, "\n");

@@ -36,9 +36,7 @@ struct pool_thread {
 	struct link *link;
 	unsigned link_number; /* among its link's */
 	struct score_row *row;
-	struct tally *tally;        /* where the job in hand is counted */
-	const struct task *tallied; /* the task that this is for, and its place on the scoreboard */
-	uint32_t tally_place;
+	struct tally *tally; /* where the job in hand is counted */
 	struct plugin_thread *plugins;
 	struct settler settler;
 	unsigned looked; /* guard_after()'s */
@@ -51,12 +49,19 @@ struct pool_thread {
 	atomic_bool given_up; /* all of this is set, and counted */
 };
 
+/* Where a queue and task is counted: its place on the scoreboard, and one; 0: not looked up yet. */
+struct known_tally {
+	atomic_uint place;
+};
+
 struct pool {
 	struct pool_setup setup;
 	struct pool_thread *threads;
 	struct grip *grips; /* one for each */
 	struct overseer *overseer;
-	struct turn alone; /* in the quarantine: whose turn it is to run */
+	struct turn alone;           /* in the quarantine: whose turn it is to run */
+	struct known_tally *tallies; /* by queue and task */
+	size_t n_tasks;              /* and one more, for those that are not known */
 	unsigned n;
 	atomic_uint running, given_back;
 	atomic_uint unsettled; /* jobs that were given up and are being settled */
@@ -363,6 +368,31 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 	return true;
 }
 
+/* From 1 on, through all plugins; 0 is for those that are not known. */
+static size_t task_number(const struct plugins *plugins, const struct task *task)
+{
+	size_t number = 1;
+	if (!task)
+		return 0;
+	for (size_t i = 0; i < task->plugin->index; i++)
+		number += plugins_at(plugins, i)->n_tasks;
+	return number + (size_t)(task - task->plugin->tasks);
+}
+
+/* Looked up on the scoreboard once: tasks of a queue may alternate, and their tallies are many. */
+static uint32_t tally_place(
+    struct pool *pool, const struct conf_queue *queue, const struct task *task)
+{
+	size_t number = task_number(pool->setup.plugins, task);
+	struct known_tally *known = &pool->tallies[queue->index * pool->n_tasks + number];
+	unsigned place = atomic_load_explicit(&known->place, memory_order_relaxed);
+	if (place > 0)
+		return place - 1;
+	place = score_find_tally(pool->setup.score, (uint32_t)queue->index, task ? task->name : "");
+	atomic_store_explicit(&known->place, place + 1, memory_order_relaxed);
+	return place;
+}
+
 /* From now on it is counted. */
 static void take_on(struct pool_thread *t, struct warren_job *job, bool trusted)
 {
@@ -371,13 +401,9 @@ static void take_on(struct pool_thread *t, struct warren_job *job, bool trusted)
 	job_read_headers(job, trusted, clock_wall_ms());
 	job->task_name = job_task_name(job);
 	job->task = plugins_find_for(t->pool->setup.plugins, job->queue, job->task_name);
-	if (!t->tally || t->tallied != job->task) {
-		t->tallied = job->task;
-		t->tally_place = score_find_tally(t->pool->setup.score, (uint32_t)job->queue->index,
-		    job->task ? job->task->name : "");
-		t->tally = score_tally(t->pool->setup.score, t->tally_place);
-	}
-	score_take(t->row, t->tally_place);
+	uint32_t place = tally_place(t->pool, job->queue, job->task);
+	t->tally = score_tally(t->pool->setup.score, place);
+	score_take(t->row, place);
 	tally_count(t->tally, COUNT_TAKEN, 1);
 	if (job->msg.redelivered)
 		tally_count(t->tally, COUNT_REDELIVERED, 1);
@@ -739,6 +765,14 @@ static void init_thread(struct pool *pool, unsigned number)
 	(void)gethostname(t->settler.host, sizeof(t->settler.host) - 1);
 }
 
+static size_t count_tasks(const struct plugins *plugins)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < plugins_count(plugins); i++)
+		n += plugins_at(plugins, i)->n_tasks;
+	return n;
+}
+
 struct pool *pool_create(const struct pool_setup *setup)
 {
 	int news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -752,6 +786,8 @@ struct pool *pool_create(const struct pool_setup *setup)
 	pool->overseer = overseer_create(pool->grips, pool->n, &overseer_ops, pool);
 	turn_init(&pool->alone);
 	pool->news_fd = news_fd;
+	pool->n_tasks = count_tasks(setup->plugins) + 1;
+	pool->tallies = xcalloc(setup->conf->n_queues * pool->n_tasks, sizeof(*pool->tallies));
 	PTOK(pthread_mutex_init(&pool->lock, NULL));
 	PTOK(pthread_cond_init(&pool->opened, NULL));
 	for (unsigned i = 0; i < pool->n; i++)
@@ -845,6 +881,7 @@ void pool_destroy(struct pool *pool)
 	close(pool->news_fd);
 	turn_fini(&pool->alone);
 	free(pool->grips);
+	free(pool->tallies);
 	PTOK(pthread_cond_destroy(&pool->opened));
 	PTOK(pthread_mutex_destroy(&pool->lock));
 	free(pool->threads);

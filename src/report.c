@@ -310,6 +310,8 @@ static json_t *make_status(struct report *r)
 	put(r, status, "workers", workers(r));
 	put(r, status, "connections", conns(r));
 	put(r, status, "queues", queues(r));
+	put(r, status, "threads_total", json_integer(r->view->threads_total));
+	put(r, status, "threads_busy", json_integer(r->view->threads_busy));
 	put(r, status, "threads", threads(r));
 	put(r, status, "totals", counts(r, &r->view->totals));
 	return status;

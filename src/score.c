@@ -317,15 +317,16 @@ int score_log_level(struct score *score)
 	return level >= LOG_ERROR && level <= LOG_DEBUG ? level : -1;
 }
 
-/* Whether any row still tells of a crash. */
+/* Whether any worker still tells of a crash. Its rows are not asked: most places have never had a
+ * process, and to read a row gives it memory. */
 static void note_crashes(struct score *score)
 {
-	unsigned crashed = 0;
+	struct score_head *head = head_of(score);
 
+	atomic_store(&head->crashed, 0); /* first, so that a crash of this moment is not lost */
 	for (uint32_t w = 0; w < score->size.workers; w++)
-		for (uint32_t i = 0; i < score_rows(score) && !crashed; i++)
-			crashed = atomic_load(&score_row(score, w, i)->signal) != 0;
-	atomic_store(&head_of(score)->crashed, crashed);
+		if (atomic_load(&score->workers[w].crashed))
+			atomic_store(&head->crashed, 1);
 }
 
 static void reset_board(struct score *score, uint32_t worker)
@@ -349,6 +350,7 @@ void score_reset(struct score *score, uint32_t worker)
 	struct score_worker *w = score_worker(score, worker);
 
 	atomic_store(&w->pid, 0);
+	atomic_store(&w->crashed, 0);
 	atomic_store(&w->jobs, 0);
 	reset_board(score, worker);
 	for (uint32_t i = 0; i < score_rows(score); i++) {
@@ -403,7 +405,10 @@ void score_state(struct score_row *row, enum score_state state)
 
 void score_crash(struct score *score, struct score_row *row, int signal)
 {
+	size_t place = (size_t)(row - score->rows);
+
 	atomic_store(&row->signal, signal);
+	atomic_store(&score_worker(score, (uint32_t)(place / score->size.max_rows))->crashed, 1);
 	atomic_store(&head_of(score)->crashed, 1);
 }
 
@@ -450,12 +455,23 @@ bool score_is_open(const struct score_row *row)
 	       state == ROW_GIVEN_UP;
 }
 
-bool score_read_crashed(const struct score_row *row, struct score_job *job)
+static bool row_has_or_had_job(const struct score_row *row)
 {
 	int state = atomic_load_explicit(&row->state, memory_order_acquire);
-	bool stuck = state == ROW_GIVEN_UP || state == ROW_STUCK;
 
-	return (stuck || row_has_job(row)) && read_job(row, job);
+	return state == ROW_GIVEN_UP || state == ROW_STUCK || row_has_job(row);
+}
+
+bool score_read_crashed(const struct score_row *row, struct score_job *job)
+{
+	return row_has_or_had_job(row) && read_job(row, job);
+}
+
+bool score_read_times(const struct score_row *row, int64_t *started_ns, int64_t *deadline_ns)
+{
+	return row_has_or_had_job(row) &&
+	       seqlock_read(&row->seq, &row->job.started_ns, started_ns, sizeof(*started_ns)) &&
+	       seqlock_read(&row->seq, &row->job.deadline_ns, deadline_ns, sizeof(*deadline_ns));
 }
 
 /* ---- what is counted ---- */
@@ -556,7 +572,8 @@ static bool row_crashed_with(
 static bool find_crashed(struct score *score, const uint8_t *identity, struct suspect *found)
 {
 	for (uint32_t w = 0; w < score->size.workers; w++)
-		for (uint32_t i = 0; i < score_rows(score); i++)
+		for (uint32_t i = 0;
+		     i < score_rows(score) && atomic_load(&score->workers[w].crashed); i++)
 			if (row_crashed_with(score_row(score, w, i), identity, found))
 				return true;
 	return false;

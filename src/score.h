@@ -58,6 +58,7 @@ struct score_row {
 struct score_worker {
 	_Atomic pid_t pid;
 	atomic_uint generation;
+	atomic_uint crashed; /* a row of it tells of a crash */
 	atomic_uint_fast64_t
 	    jobs; /* finished since it started: back-off grows only while it is 0 */
 };
@@ -138,6 +139,9 @@ bool score_read_job(const struct score_row *row, struct score_job *job) MUST_CHE
 bool score_is_open(const struct score_row *row);
 /* The same for a row whose thread has crashed: also a job that was given up while it ran. */
 bool score_read_crashed(const struct score_row *row, struct score_job *job) MUST_CHECK;
+/* Of the same jobs these times alone, which costs little: for who looks at all rows. */
+bool score_read_times(
+    const struct score_row *row, int64_t *started_ns, int64_t *deadline_ns) MUST_CHECK;
 
 /* The supervisor tells the workers what is known against messages. */
 void score_publish_suspects(struct score *score, const struct suspects *suspects);

@@ -357,19 +357,25 @@ static int oldest_first(const void *a, const void *b)
 	return (left < right) - (left > right);
 }
 
+/* "5 of 12 worker threads busy": the list has the busy ones alone, and of very many not all. */
+static void put_thread_counts(struct pen *pen, const json_t *status)
+{
+	char busy[FIGURE_SIZE], total[FIGURE_SIZE];
+	double n = reply_real(status, "threads_total");
+	pen_put(pen, TINT_STRONG, "\n%s of %s worker thread%s busy\n",
+	    figure_count(reply_real(status, "threads_busy"), busy), figure_count(n, total),
+	    n == 1 ? "" : "s");
+}
+
 /* The oldest jobs are those that somebody waits for. */
 static void put_threads(struct pen *pen, const json_t *status, size_t width, bool all)
 {
 	enum { MOST = 20 };
 	struct reply_list threads = reply_list(status, "threads");
 	struct items items = { 0 };
-	for (size_t i = 0; i < threads.n; i++) {
-		const json_t *thread = reply_item(&threads, i);
-		if (sheet_thread_is_busy(thread) || sheet_is(thread, "state", "given-up"))
-			items_add(&items, thread);
-	}
-	pen_put(pen, TINT_STRONG, "\n%zu of %zu worker thread%s busy\n", items.n, threads.n,
-	    plural(threads.n));
+	for (size_t i = 0; i < threads.n; i++)
+		items_add(&items, reply_item(&threads, i));
+	put_thread_counts(pen, status);
 	if (items.n > 0)
 		qsort(items.list, items.n, sizeof(*items.list), oldest_first);
 	if (!all && items.n > MOST) {

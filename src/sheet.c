@@ -209,11 +209,6 @@ static const struct sheet_column thread_columns[] = {
 };
 const struct sheet sheet_threads = { thread_columns, ARRAY_LEN(thread_columns) };
 
-bool sheet_thread_is_busy(const json_t *thread)
-{
-	return json_is_object(reply_at(thread, "job"));
-}
-
 /* ---- workers ---- */
 
 static enum tint tint_worker_state(const json_t *worker)

@@ -46,7 +46,6 @@ bool sheet_is(const json_t *item, const char *path, const char *text);
 
 /* At rest and as it should be: what a long list may leave out. */
 bool sheet_queue_is_idle(const json_t *queue);
-bool sheet_thread_is_busy(const json_t *thread);
 bool sheet_connection_is_up(const json_t *connection);
 
 /* A number in its figure, malloc'ed. */

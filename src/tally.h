@@ -43,11 +43,11 @@ struct histogram {
 enum { TALLY_TASK_MAX = 256 };
 enum tally_state { TALLY_FREE, TALLY_CLAIMED, TALLY_READY };
 
-/* One queue and task. */
+/* One queue and task; no two of them share a cache line. */
 struct tally {
-	atomic_uint state;         /* enum tally_state */
-	uint32_t queue;            /* its place in conf.queues */
-	char task[TALLY_TASK_MAX]; /* "": jobs whose task is not known */
+	_Alignas(64) atomic_uint state; /* enum tally_state */
+	uint32_t queue;                 /* its place in conf.queues */
+	char task[TALLY_TASK_MAX];      /* "": jobs whose task is not known */
 	atomic_uint_fast64_t counts[COUNT_N];
 	struct histogram wait; /* from the delivery's arrival in this process to the task's start */
 	struct histogram run;  /* inside the task's run() */

@@ -2,6 +2,7 @@
 #include "view.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arena.h"
@@ -11,12 +12,27 @@
 #define CRASH_NEWS_NS                                                                              \
 	(600 * NS_PER_S) /* a message that crashed its worker is worth a word so long */
 
+enum { GENERATIONS = 3 }; /* of a crew, at most */
+
+/* A thread that may get into the view. */
+struct candidate {
+	uint32_t worker, thread; /* of view->workers; its row */
+	int64_t rank;            /* the lower, the more it is worth to be shown */
+};
+
 /* A view in the making. */
 struct maker {
 	const struct view_subject *subject;
+	enum view_threads threads; /* that are wanted */
 	struct view *view;
-	const struct worker **crew; /* whom view->workers are about */
-	size_t max_queues;
+	const struct worker **crew;          /* whom view->workers are about */
+	bool (*is_up)[BOARD_CONNECTIONS];    /* their connections */
+	struct generation *all[GENERATIONS]; /* NULL where there is none */
+	struct view_queue *
+	    *queues[GENERATIONS]; /* by their place in the configuration, once found */
+	size_t max_queues, found; /* the last queue that was found */
+	struct candidate *candidates;
+	size_t n_candidates, max_candidates;
 	bool short_of_memory;
 };
 
@@ -29,21 +45,50 @@ static void *take(struct maker *m, size_t n, size_t size)
 	return p;
 }
 
-/* A copy that is valid UTF-8: as it stands, or escaped. */
+/* Room for one more in a list of the arena; false when memory is short. */
+static bool make_room(struct maker *m, void **list, size_t n, size_t *max, size_t size)
+{
+	size_t more = 2 * n + 2;
+	void *grown;
+
+	if (n < *max)
+		return true;
+	grown = take(m, more, size);
+	if (!grown)
+		return false;
+	if (n > 0)
+		memcpy(grown, *list, n * size);
+	*list = grown;
+	*max = more;
+	return true;
+}
+
+/* As it stands where that is valid UTF-8, else an escaped copy. */
+static const char *clean(struct maker *m, const char *s)
+{
+	size_t room = 4 * strlen(s) + 4;
+	char *copy;
+
+	if (text_is_utf8(bytes_of(s)))
+		return s;
+	copy = arena_alloc(m->view->arena, room);
+	m->short_of_memory |= !copy;
+	if (copy)
+		(void)text_escape(bytes_of(s), copy, room);
+	return copy ? copy : "";
+}
+
+/* A copy that is valid UTF-8. */
 static const char *keep(struct maker *m, const char *s)
 {
-	size_t len = strlen(s), room = 4 * len + 4;
-	char *copy = arena_alloc(m->view->arena, room);
+	const char *text = clean(m, s);
+	char *copy;
 
-	if (!copy) {
-		m->short_of_memory = true;
-		return "";
-	}
-	if (text_is_utf8(bytes_of(s)))
-		memcpy(copy, s, len + 1);
-	else
-		(void)text_escape(bytes_of(s), copy, room);
-	return copy;
+	if (text != s || !*s)
+		return text != s ? text : "";
+	copy = arena_dup(m->view->arena, s, strlen(s));
+	m->short_of_memory |= !copy;
+	return copy ? copy : "";
 }
 
 /* ---- workers ---- */
@@ -155,6 +200,7 @@ static void gather_conn(struct maker *m, size_t worker, enum board_which which)
 
 	if (!board_read_conn(score_conn(w->generation->score, w->place, which), &conn))
 		return;
+	m->is_up[worker][which] = conn.state == BOARD_UP;
 	m->view->conns[m->view->n_conns++] = (struct view_conn){
 		.owner = &m->view->workers[worker],
 		.which = which,
@@ -173,6 +219,7 @@ static void gather_conns(struct maker *m)
 	struct view *v = m->view;
 
 	v->conns = take(m, v->n_workers * BOARD_CONNECTIONS, sizeof(*v->conns));
+	m->is_up = take(m, v->n_workers, sizeof(*m->is_up));
 	for (size_t i = 0; i < v->n_workers && !m->short_of_memory; i++)
 		for (enum board_which which = 0; which < BOARD_CONNECTIONS; which++)
 			gather_conn(m, i, which);
@@ -180,42 +227,61 @@ static void gather_conns(struct maker *m)
 
 /* ---- queues ---- */
 
-static struct view_queue *find_queue(struct maker *m, const char *label)
+static struct view_queue *add_queue(struct maker *m, const char *label)
 {
-	const char *name = keep(m, label);
-	struct view_queue *queue;
+	struct view_queue *queue = &m->view->queues[m->view->n_queues];
 
-	for (size_t i = 0; i < m->view->n_queues; i++)
-		if (strcmp(m->view->queues[i].queue, name) == 0)
-			return &m->view->queues[i];
 	CHECK(m->view->n_queues < m->max_queues);
-	queue = &m->view->queues[m->view->n_queues++];
-	queue->queue = name;
+	m->found = m->view->n_queues++;
+	queue->queue = keep(m, label);
 	queue->ready = queue->dead = -1;
 	queue->text = "";
 	queue->rate = history_rate(m->subject->history, label);
-	queue->busy_since_ns = history_busy_since(m->subject->history, name);
+	queue->busy_since_ns = history_busy_since(m->subject->history, queue->queue);
 	return queue;
+}
+
+/* They are asked for in their order mostly: begins with the one that was found last. */
+static struct view_queue *find_queue(struct maker *m, const char *label)
+{
+	const char *name = clean(m, label);
+	size_t n = m->view->n_queues;
+
+	for (size_t i = 0; i < n; i++) {
+		size_t at = (m->found + i) % n;
+
+		if (strcmp(m->view->queues[at].queue, name) == 0) {
+			m->found = at;
+			return &m->view->queues[at];
+		}
+	}
+	return add_queue(m, label);
+}
+
+/* The queue that a generation's configuration has at this place. */
+static struct view_queue *queue_at(struct maker *m, const struct generation *g, size_t place)
+{
+	size_t i = 0;
+
+	while (m->all[i] != g)
+		CHECK(++i < GENERATIONS);
+	if (!m->queues[i][place])
+		m->queues[i][place] = find_queue(m, g->snapshot.conf->queues[place].label);
+	return m->queues[i][place];
 }
 
 static struct view_task *find_task(struct maker *m, struct view_queue *queue, const char *task)
 {
-	const char *name = keep(m, task);
-	struct view_task *grown;
+	const char *name = clean(m, task);
+	void *list = queue->tasks;
 
 	for (size_t i = 0; i < queue->n_tasks; i++)
 		if (strcmp(queue->tasks[i].task, name) == 0)
 			return &queue->tasks[i];
-	if (queue->n_tasks == queue->max_tasks) {
-		grown = take(m, 2 * queue->max_tasks + 2, sizeof(*grown));
-		if (!grown)
-			return NULL;
-		if (queue->n_tasks > 0)
-			memcpy(grown, queue->tasks, queue->n_tasks * sizeof(*grown));
-		queue->tasks = grown;
-		queue->max_tasks = 2 * queue->max_tasks + 2;
-	}
-	queue->tasks[queue->n_tasks].task = name;
+	if (!make_room(m, &list, queue->n_tasks, &queue->max_tasks, sizeof(*queue->tasks)))
+		return NULL;
+	queue->tasks = list;
+	queue->tasks[queue->n_tasks].task = keep(m, task);
 	return &queue->tasks[queue->n_tasks++];
 }
 
@@ -250,7 +316,7 @@ static unsigned threads_wanted(const struct generation *g, const struct conf_que
 static void configure_queue(
     struct maker *m, const struct generation *g, const struct conf_queue *conf)
 {
-	struct view_queue *queue = find_queue(m, conf->label);
+	struct view_queue *queue = queue_at(m, g, conf->index);
 
 	queue->configured = true;
 	queue->ack = !conf->no_ack;
@@ -300,26 +366,18 @@ static void note_state(
 	queue->retry_at_ns = source->retry_at_ns;
 }
 
-static bool is_connected(const struct worker *w, const struct conf_queue *conf)
-{
-	enum board_which which = conf->no_ack ? BOARD_UNACKED : BOARD_WORK;
-	struct board_conn conn;
-
-	return board_read_conn(score_conn(w->generation->score, w->place, which), &conn) &&
-	       conn.state == BOARD_UP;
-}
-
 /* What one process says of a queue. */
 static void gather_source(struct maker *m, size_t worker, const struct conf_queue *conf)
 {
 	const struct worker *w = m->crew[worker];
+	enum board_which which = conf->no_ack ? BOARD_UNACKED : BOARD_WORK;
 	struct view_queue *queue;
 	struct board_source source;
 
 	if (!board_read_source(
 		score_source(w->generation->score, w->place, (uint32_t)conf->index), &source))
 		return;
-	queue = find_queue(m, conf->label);
+	queue = queue_at(m, w->generation, conf->index);
 	queue->consumers += source.consuming;
 	queue->unacked += source.unacked;
 	if (source.seen_ns > queue->seen_ns) {
@@ -328,7 +386,7 @@ static void gather_source(struct maker *m, size_t worker, const struct conf_queu
 		queue->seen_ns = source.seen_ns;
 	}
 	if (m->view->workers[worker].stands)
-		note_state(m, queue, &source, is_connected(w, conf));
+		note_state(m, queue, &source, m->is_up[worker][which]);
 }
 
 static void gather_sources(struct maker *m, const struct conf *conf)
@@ -365,48 +423,109 @@ static const struct view_job *gather_job(struct maker *m, const struct score_row
 	return out;
 }
 
-bool view_is_running(const struct view_thread *thread)
+/* It has a delivery in hand. */
+static bool is_running(enum score_state state)
 {
-	return thread->state == ROW_TAKEN || thread->state == ROW_RUNNING ||
-	       thread->state == ROW_SETTLING || thread->state == ROW_GIVEN_UP;
+	return state == ROW_TAKEN || state == ROW_RUNNING || state == ROW_SETTLING ||
+	       state == ROW_GIVEN_UP;
 }
 
-static void gather_thread(struct maker *m, size_t worker, uint32_t number)
+static bool is_overdue(const struct maker *m, enum score_state state, int64_t deadline_ns)
+{
+	return state == ROW_GIVEN_UP || state == ROW_STUCK ||
+	       (state == ROW_RUNNING && deadline_ns < m->view->now_ns);
+}
+
+/* Those that are overdue come first, then those that run longest. */
+static void note_candidate(struct maker *m, size_t worker, uint32_t thread, enum score_state state,
+    const struct score_row *row)
+{
+	int64_t started_ns, deadline_ns;
+	void *list = m->candidates;
+	bool overdue;
+
+	if (!score_read_times(row, &started_ns, &deadline_ns)) {
+		started_ns = m->view->now_ns;
+		deadline_ns = CLOCK_NEVER;
+	}
+	overdue = is_overdue(m, state, deadline_ns);
+	if ((!overdue && m->threads == VIEW_OVERDUE) ||
+	    !make_room(m, &list, m->n_candidates, &m->max_candidates, sizeof(*m->candidates)))
+		return;
+	m->candidates = list;
+	m->candidates[m->n_candidates++] =
+	    (struct candidate){ (uint32_t)worker, thread, overdue ? -1 : started_ns };
+}
+
+/* A number that somebody wrote down; false: it is none, or there is no thread. */
+static bool read_row(
+    const struct worker *w, const struct score_row *row, enum score_state *state, size_t *queue)
+{
+	int number = atomic_load(&row->state);
+
+	*state = (enum score_state)number;
+	*queue = atomic_load(&row->queue);
+	return number > ROW_UNUSED && number <= ROW_STUCK &&
+	       *queue < w->generation->snapshot.conf->n_queues;
+}
+
+static void count_thread(struct maker *m, size_t worker, uint32_t thread)
 {
 	const struct worker *w = m->crew[worker];
-	const struct conf *conf = w->generation->snapshot.conf;
-	const struct score_row *row = score_row(w->generation->score, w->place, number);
-	int state = atomic_load(&row->state);
-	unsigned place = atomic_load(&row->queue);
-	struct view_queue *queue;
-	struct view_thread *thread;
+	const struct score_row *row = score_row(w->generation->score, w->place, thread);
+	enum score_state state;
+	size_t queue;
 
-	if (state <= ROW_UNUSED || state > ROW_STUCK || place >= conf->n_queues)
+	if (!read_row(w, row, &state, &queue))
 		return;
-	queue = find_queue(m, conf->queues[place].label);
-	thread = &m->view->threads[m->view->n_threads++];
-	*thread = (struct view_thread){
-		.owner = &m->view->workers[worker],
-		.thread = number,
-		.queue = queue->queue,
-		.state = (enum score_state)state,
+	m->view->threads_total++;
+	if (state == ROW_IDLE)
+		return;
+	m->view->threads_busy++;
+	queue_at(m, w->generation, queue)->running += is_running(state);
+	note_candidate(m, worker, thread, state, row);
+}
+
+static void gather_thread(struct maker *m, const struct candidate *candidate)
+{
+	const struct worker *w = m->crew[candidate->worker];
+	const struct score_row *row = score_row(w->generation->score, w->place, candidate->thread);
+	enum score_state state;
+	size_t queue;
+
+	if (!read_row(w, row, &state, &queue) || state == ROW_IDLE)
+		return; /* meanwhile */
+	m->view->threads[m->view->n_threads++] = (struct view_thread){
+		.owner = &m->view->workers[candidate->worker],
+		.thread = candidate->thread,
+		.queue = queue_at(m, w->generation, queue)->queue,
+		.state = state,
 		.job = gather_job(m, row),
 	};
-	queue->running += view_is_running(thread);
+}
+
+static int by_rank(const void *a, const void *b)
+{
+	const struct candidate *left = a, *right = b;
+
+	return (left->rank > right->rank) - (left->rank < right->rank);
 }
 
 static void gather_threads(struct maker *m)
 {
-	size_t max = 0;
+	struct view *v = m->view;
+	size_t n;
 
-	for (size_t i = 0; i < m->view->n_workers; i++)
-		max += m->view->workers[i].pid > 0 ? score_rows(m->crew[i]->generation->score) : 0;
-	m->view->threads = take(m, max, sizeof(*m->view->threads));
-	for (size_t i = 0; i < m->view->n_workers && !m->short_of_memory; i++)
+	for (size_t i = 0; i < v->n_workers; i++)
 		for (uint32_t k = 0;
-		     m->view->workers[i].pid > 0 && k < score_rows(m->crew[i]->generation->score);
-		     k++)
-			gather_thread(m, i, k);
+		     v->workers[i].pid > 0 && k < score_rows(m->crew[i]->generation->score); k++)
+			count_thread(m, i, k);
+	if (m->n_candidates > VIEW_THREADS_MAX)
+		qsort(m->candidates, m->n_candidates, sizeof(*m->candidates), by_rank);
+	n = m->n_candidates < VIEW_THREADS_MAX ? m->n_candidates : VIEW_THREADS_MAX;
+	v->threads = take(m, n, sizeof(*v->threads));
+	for (size_t i = 0; i < n && !m->short_of_memory; i++)
+		gather_thread(m, &m->candidates[i]);
 }
 
 /* ---- counts ---- */
@@ -444,23 +563,28 @@ static void gather_count(struct maker *m, const struct account *account)
 
 /* ---- all of it ---- */
 
-static size_t count_queues(const struct crew *crew)
+/* Places for all queues that there may be. */
+static void prepare_queues(struct maker *m, size_t n_accounts)
 {
-	const struct generation *all[] = { crew->current, crew->next, crew->leaving };
-	size_t n = 0;
+	const struct crew *crew = m->subject->crew;
+	struct generation *all[GENERATIONS] = { crew->current, crew->next, crew->leaving };
 
-	for (size_t i = 0; i < ARRAY_LEN(all); i++)
-		n += all[i] ? all[i]->snapshot.conf->n_queues : 0;
-	return n;
+	memcpy(m->all, all, sizeof(all));
+	m->max_queues = n_accounts;
+	for (size_t i = 0; i < GENERATIONS; i++) {
+		size_t n = all[i] ? all[i]->snapshot.conf->n_queues : 0;
+
+		m->queues[i] = take(m, n, sizeof(*m->queues[i]));
+		m->max_queues += n;
+	}
+	m->view->queues = take(m, m->max_queues, sizeof(*m->view->queues));
 }
 
 static void gather_queues(struct maker *m, const struct accounts *accounts)
 {
-	struct view *v = m->view;
 	const struct generation *g = m->subject->crew->current;
 
-	m->max_queues = count_queues(m->subject->crew) + accounts->n;
-	v->queues = take(m, m->max_queues, sizeof(*v->queues));
+	prepare_queues(m, accounts->n);
 	if (m->short_of_memory)
 		return;
 	for (size_t i = 0; g && i < g->snapshot.conf->n_queues; i++)
@@ -531,21 +655,20 @@ static void gather(struct maker *m, const struct accounts *accounts)
 		gather_queues(m, accounts);
 }
 
-struct view *view_create(const struct view_subject *subject)
+struct view *view_create(
+    const struct view_subject *subject, const struct accounts *accounts, enum view_threads threads)
 {
 	struct arena *arena = arena_create();
-	struct maker maker = { .subject = subject };
-	struct accounts accounts;
+	struct maker maker = { .subject = subject, .threads = threads };
 
 	if (arena)
 		maker.view = arena_zalloc(arena, 1, sizeof(*maker.view));
-	if (!maker.view || !view_accounts(subject->crew, &accounts)) {
+	if (!maker.view) {
 		arena_destroy(arena);
 		return NULL;
 	}
 	maker.view->arena = arena;
-	gather(&maker, &accounts);
-	accounts_free(&accounts);
+	gather(&maker, accounts);
 	if (!maker.short_of_memory)
 		return maker.view;
 	view_destroy(maker.view);

@@ -125,8 +125,11 @@ struct view {
 	struct view_worker *workers;
 	struct view_conn *conns;
 	struct view_queue *queues;
+	/* Those that have a job, or took one just now; of very many those that are overdue
+	 * and the oldest. */
 	struct view_thread *threads;
 	size_t n_workers, n_conns, n_queues, n_threads;
+	unsigned threads_total, threads_busy; /* that there are at this moment */
 	/* What is not as configured, and whether that keeps it from being ready: trouble.h. */
 	struct trouble *troubles;
 	size_t n_troubles;
@@ -144,15 +147,19 @@ struct view_subject {
 	bool checking; /* a configuration is being checked */
 };
 
-/* Without troubles (trouble_fill). NULL when memory is short. */
-struct view *view_create(const struct view_subject *subject) MUST_CHECK;
-void view_destroy(struct view *view);
+/* Which threads are to be in it: those that are busy, or the few among them that are given up or
+ * past their time limit, which are all that a trouble is made of. */
+enum view_threads { VIEW_BUSY, VIEW_OVERDUE };
+
+enum { VIEW_THREADS_MAX = 2000 };
 
 /* The sums of all that was counted so far. False when memory is short. */
 bool view_accounts(struct crew *crew, struct accounts *accounts) MUST_CHECK;
 
-/* A thread that has a delivery in hand. */
-bool view_is_running(const struct view_thread *thread);
+/* Without troubles (trouble_find). `accounts` are view_accounts's. NULL when memory is short. */
+struct view *view_create(const struct view_subject *subject, const struct accounts *accounts,
+    enum view_threads threads) MUST_CHECK;
+void view_destroy(struct view *view);
 
 /* "running"; "backoff"; "work unacked"; "blocked"; "given-up"; "rolled-back": for JSON and labels.
  */

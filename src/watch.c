@@ -27,9 +27,10 @@ void watch_close(struct watch *watch)
 	history_free(&watch->history);
 }
 
-struct view *watch_look(struct watch *watch)
+static struct view *look(
+    struct watch *watch, const struct accounts *accounts, enum view_threads threads)
 {
-	struct view *view = view_create(&watch->subject);
+	struct view *view = view_create(&watch->subject, accounts, threads);
 
 	if (view && !trouble_find(view)) {
 		view_destroy(view);
@@ -37,6 +38,18 @@ struct view *watch_look(struct watch *watch)
 	}
 	if (view)
 		trouble_recall(&watch->memory, view);
+	return view;
+}
+
+struct view *watch_look(struct watch *watch)
+{
+	struct accounts now;
+	struct view *view;
+
+	if (!view_accounts(watch->subject.crew, &now))
+		return NULL;
+	view = look(watch, &now, VIEW_BUSY);
+	accounts_free(&now);
 	return view;
 }
 
@@ -64,33 +77,31 @@ static void set_headline(struct watch *watch, const struct view *view)
 	(void)text_escape(bytes_of(text), watch->headline, sizeof(watch->headline));
 }
 
-static void feed_history(struct watch *watch)
+static void remember(struct watch *watch, const struct view *view, int64_t now_ns)
 {
-	struct accounts now;
-
-	if (!view_accounts(watch->subject.crew, &now))
-		return;
-	history_tick(&watch->history, &now, clock_mono_ns());
-	accounts_free(&now);
+	for (size_t i = 0; i < view->n_queues; i++)
+		history_note_busy(&watch->history, view->queues[i].queue,
+		    is_busy(&view->queues[i], now_ns), now_ns);
+	trouble_tick(&watch->memory, view);
+	set_headline(watch, view);
 }
 
 void watch_tick(struct watch *watch, bool checking, int64_t now_ns)
 {
+	struct accounts now;
 	struct view *view;
 
 	watch->subject.checking = checking;
 	if (now_ns - watch->ticked_ns < LOOK_NS)
 		return;
 	watch->ticked_ns = now_ns;
-	feed_history(watch);
-	view = watch_look(watch);
-	if (!view)
+	if (!view_accounts(watch->subject.crew, &now))
 		return; /* memory is short: the next second is another chance */
-	for (size_t i = 0; i < view->n_queues; i++)
-		history_note_busy(&watch->history, view->queues[i].queue,
-		    is_busy(&view->queues[i], now_ns), now_ns);
-	trouble_tick(&watch->memory, view);
-	set_headline(watch, view);
+	history_tick(&watch->history, &now, clock_mono_ns());
+	view = look(watch, &now, VIEW_OVERDUE);
+	accounts_free(&now);
+	if (view)
+		remember(watch, view, now_ns);
 	view_destroy(view);
 }
 

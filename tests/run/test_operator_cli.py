@@ -410,7 +410,7 @@ class Top(TerminalTest):
         shown = self.start("top")
         self.sees(shown, "all is as configured", "[queues]", "3 of 3, by QUEUE up", "> images", "  reports")
         shown.keys("\t")
-        self.sees(shown, "[threads]", "12 of 12, by AGE down", "> 0/5", "report.month", "37%")
+        self.sees(shown, "[threads]", "5 of 5 busy, 12 in all, by AGE down", "> 0/5", "report.month", "37%")
         shown.keys("q")
         self.ends(shown, 0)
 

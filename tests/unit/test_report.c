@@ -49,7 +49,7 @@ static const struct {
 } contract[] = {
 	{ NULL, { "ok", "version", "pid", "uptime_s", "generation", "state", "config", "log_level",
 		    "last_reload", "problems", "healed", "workers", "connections", "queues",
-		    "threads", "totals" } },
+		    "threads_total", "threads_busy", "threads", "totals" } },
 	{ "workers",
 	    { "worker", "pid", "generation", "state", "uptime_s", "jobs", "memory_bytes", "why" } },
 	{ "connections", { "worker", "connection", "broker", "product", "state", "since_s", "error",
@@ -66,7 +66,7 @@ START_TEST(it_has_every_name_of_the_contract)
 	json_t *status, *object;
 
 	stage_conn(&stage, worker, BOARD_WORK, BOARD_DOWN, "connect: refused");
-	stage_thread(&stage, worker, 0, 0, ROW_IDLE, "");
+	stage_thread(&stage, worker, 0, 0, ROW_RUNNING, "");
 	status = report();
 	object = contract[_i].list ? json_array_get(json_object_get(status, contract[_i].list), 0)
 				   : status;
@@ -112,6 +112,7 @@ START_TEST(queues_and_jobs_are_as_they_are)
 	for (int i = 0; i < 10; i++)
 		histogram_add(&tally->run, 700 * NS_PER_MS);
 	tally_count(tally, COUNT_DONE, 10);
+	stage_thread(&stage, worker, 0, 0, ROW_IDLE, "");
 	stage_thread(&stage, worker, 1, 1, ROW_RUNNING, "a");
 	watch_reloaded(&stage.watch, RELOAD_ROLLED_BACK, "too late");
 	status = report();
@@ -124,6 +125,8 @@ START_TEST(queues_and_jobs_are_as_they_are)
 	ck_assert(fabs(number(json_object_get(queue, "run"), "p50_s") - 0.75) < 1e-9);
 	ck_assert(json_is_null(json_object_get(json_object_get(queue, "wait"), "p99_s")));
 	ck_assert_int_eq((int)number(json_object_get(status, "totals"), "done"), 10);
+	ck_assert_int_eq((int)number(status, "threads_total"), 2);
+	ck_assert_int_eq((int)number(status, "threads_busy"), 1);
 	job = json_object_get(json_array_get(json_object_get(status, "threads"), 0), "job");
 	ck_assert_str_eq(json_string_value(json_object_get(job, "task")), "a");
 	ck_assert(fabs(number(job, "left_s") - 280) < 5);

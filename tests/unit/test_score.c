@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -217,6 +218,47 @@ START_TEST(a_reset_keeps_the_counters)
 }
 END_TEST
 
+static const uint8_t who[IDENTITY_LEN] = { 7 };
+
+/* Until its own rows are reset; another worker's end changes nothing. */
+START_TEST(a_crash_is_known_until_it_is_buried)
+{
+	struct score_row *row = score_row(score, 1, 1);
+	struct score_job job = job_of(4);
+	struct suspect found;
+
+	memcpy(job.identity, who, sizeof(who));
+	score_begin(row, &job);
+	ck_assert(!score_find_suspect(score, who, &found));
+	score_crash(score, row, SIGSEGV);
+	ck_assert(score_find_suspect(score, who, &found));
+	ck_assert_int_eq(found.signal, SIGSEGV);
+	score_reset(score, 0);
+	ck_assert(score_find_suspect(score, who, &found));
+	score_reset(score, 1);
+	ck_assert(!score_find_suspect(score, who, &found));
+}
+END_TEST
+
+/* Places that never had a process have no memory, and the end of another one gives them none. */
+START_TEST(a_reset_touches_no_rows_of_others)
+{
+	const struct score_size large = { 64, 1000, 1000, 1, 1 };
+	struct stat before, after;
+	int fd;
+	struct score *wide = score_create(&large, &fd);
+
+	ck_assert_ptr_nonnull(wide);
+	ck_assert_int_eq(fstat(fd, &before), 0);
+	score_reset(wide, 5);
+	ck_assert_int_eq(fstat(fd, &after), 0);
+	ck_assert_int_lt((after.st_blocks - before.st_blocks) * 512,
+	    (blkcnt_t)(2 * large.rows * sizeof(struct score_row)));
+	score_close(wide);
+	close(fd);
+}
+END_TEST
+
 /* ---- readers beside writers ---- */
 
 static atomic_bool enough;
@@ -298,6 +340,8 @@ int main(void)
 	tcase_add_test(t, a_torn_write_is_no_job);
 	tcase_add_test(t, garbage_is_bounded);
 	tcase_add_test(t, a_reset_keeps_the_counters);
+	tcase_add_test(t, a_crash_is_known_until_it_is_buried);
+	tcase_add_test(t, a_reset_touches_no_rows_of_others);
 	tcase_add_test(t, a_reader_never_sees_a_mixture);
 	tcase_add_test(t, a_writer_may_be_killed_anywhere);
 	tcase_set_timeout(t, 60);

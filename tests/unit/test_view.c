@@ -99,7 +99,6 @@ static const struct {
 	const char *word;
 	bool has_job, runs;
 } thread_cases[] = {
-	{ ROW_IDLE, "idle", false, false },
 	{ ROW_TAKEN, "running", false, true },
 	{ ROW_RUNNING, "running", true, true },
 	{ ROW_SETTLING, "settling", true, true },
@@ -114,13 +113,75 @@ START_TEST(threads_and_what_they_run)
 	struct view *view;
 
 	stage_thread(&stage, w, 3, 1, thread_cases[_i].state, "img.scale");
+	stage_thread(&stage, w, 2, 1, ROW_IDLE, "img.scale"); /* is counted, and not shown */
 	view = stage_look(&stage);
+	ck_assert_uint_eq(view->threads_total, 2);
+	ck_assert_uint_eq(view->threads_busy, 1);
 	ck_assert_uint_eq(view->n_threads, 1);
 	ck_assert_uint_eq(view->threads[0].thread, 3);
 	ck_assert_str_eq(view->threads[0].queue, "mixed");
 	ck_assert_str_eq(view_thread_word(view->threads[0].state), thread_cases[_i].word);
 	ck_assert(!!view->threads[0].job == thread_cases[_i].has_job);
 	ck_assert_uint_eq(view->queues[1].running, thread_cases[_i].runs);
+	view_destroy(view);
+}
+END_TEST
+
+/* Of more than a reader can be told at once, those that run longest. */
+START_TEST(of_very_many_threads_the_oldest_are_shown)
+{
+	enum { EACH = 700, MANY = 3 * EACH };
+	struct score *score = stage.crew.current->score;
+	struct score_job job = { .deadline_ns = CLOCK_NEVER };
+	struct worker *w = stage_worker(&stage, 0, SLOT_CONSUMING);
+	struct view *view;
+
+	ck_assert(score_use_rows(score, EACH));
+	for (uint32_t i = 0; i < MANY; i++) {
+		w[i / EACH].slot.state = SLOT_CONSUMING;
+		w[i / EACH].child.pid = getpid();
+		job.started_ns = MANY - i;
+		score_begin(score_row(score, w[i / EACH].place, i % EACH), &job);
+	}
+	view = stage_look(&stage);
+	ck_assert_uint_eq(view->threads_busy, MANY);
+	ck_assert_uint_eq(view->queues[0].running, MANY);
+	ck_assert_uint_eq(view->n_threads, VIEW_THREADS_MAX);
+	ck_assert_uint_eq(view->threads[0].thread, EACH - 1);
+	ck_assert_int_eq(view->threads[VIEW_THREADS_MAX - 1].job->started_ns, VIEW_THREADS_MAX);
+	view_destroy(view);
+}
+END_TEST
+
+static const struct {
+	enum score_state state;
+	int64_t left_s;
+	bool seen;
+} overdue_cases[] = {
+	{ ROW_RUNNING, 60, false },
+	{ ROW_RUNNING, -60, true },
+	{ ROW_SETTLING, -60, false },
+	{ ROW_GIVEN_UP, 60, true },
+	{ ROW_STUCK, 60, true },
+};
+
+/* All that the watch asks for every second; queues are counted in full. */
+START_TEST(the_watch_sees_threads_that_are_overdue)
+{
+	struct worker *w = stage_worker(&stage, 0, SLOT_CONSUMING);
+	struct score_row *row = score_row(stage.crew.current->score, w->place, 0);
+	struct score_job job = { .task = "x" };
+	const struct accounts none = { 0 };
+	struct view *view;
+
+	job.deadline_ns = clock_mono_ns() + overdue_cases[_i].left_s * NS_PER_S;
+	score_begin(row, &job);
+	score_state(row, overdue_cases[_i].state);
+	view = view_create(&stage.watch.subject, &none, VIEW_OVERDUE);
+	ck_assert_ptr_nonnull(view);
+	ck_assert_uint_eq(view->n_threads, overdue_cases[_i].seen);
+	ck_assert_uint_eq(view->threads_busy, 1);
+	ck_assert_uint_eq(view->queues[0].running, overdue_cases[_i].state != ROW_STUCK);
 	view_destroy(view);
 }
 END_TEST
@@ -288,6 +349,9 @@ int main(void)
 	tcase_add_test(t, a_daemon_at_rest);
 	tcase_add_test(t, one_process_stands_for_its_post);
 	tcase_add_loop_test(t, threads_and_what_they_run, 0, (int)ARRAY_LEN(thread_cases));
+	tcase_add_test(t, of_very_many_threads_the_oldest_are_shown);
+	tcase_add_loop_test(
+	    t, the_watch_sees_threads_that_are_overdue, 0, (int)ARRAY_LEN(overdue_cases));
 	tcase_add_test(t, counts_of_gone_generations_stay);
 	tcase_add_test(t, strings_of_strangers_are_valid_utf8);
 	tcase_add_test(t, a_spoilt_scoreboard_is_bounded);
