@@ -449,10 +449,20 @@ static void log_job(
 	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_OPT("reason", job->reason));
 }
 
-static void count(struct pool_thread *t, const struct settlement *s, const struct ending *ending)
+/* The row tells of no job that did not run: what stands in it is of the one before. */
+static void mark_counted(struct pool_thread *t, const struct warren_job *job)
+{
+	if (atomic_load(&t->given_up))
+		score_state(t->row, ROW_STUCK);
+	else
+		score_state(t->row, job->ran ? ROW_SETTLED : ROW_IDLE);
+}
+
+static void count(struct pool_thread *t, const struct warren_job *job, const struct settlement *s,
+    const struct ending *ending)
 {
 	tally_count(t->tally, ending->counter, 1);
-	score_state(t->row, atomic_load(&t->given_up) ? ROW_STUCK : ROW_SETTLED);
+	mark_counted(t, job);
 	if (s->published)
 		tally_count(t->tally, COUNT_PUBLISHED, s->published);
 	if (s->unroutable)
@@ -462,26 +472,32 @@ static void count(struct pool_thread *t, const struct settlement *s, const struc
 		    &score_worker(t->pool->setup.score, t->pool->setup.place)->jobs, 1);
 }
 
+/* False when it came too late, which is logged and counted. */
+static bool close_lease(struct pool_thread *t, struct warren_job *job, enum link_settlement how)
+{
+	char id[sizeof(job->id)];
+	memcpy(id, job->id, sizeof(id));
+	if (link_settle(t->link, t->link_number, job, how))
+		return true;
+	log_event(LOG_WARN, "ack.stale", L_STR("job", id),
+	    L_STR("queue", link_queue(t->link, t->link_number)->label));
+	tally_count(t->tally, COUNT_STALE, 1);
+	return false;
+}
+
 static void settle(struct pool_thread *t, struct warren_job *job, enum outcome outcome)
 {
 	struct settlement s = settle_job(&t->settler, job, outcome);
 	struct ending ending = ending_of(&s);
 	/* The line and the count come first: who sees the ack may look for them. */
 	log_job(job, &s, &ending);
-	count(t, &s, &ending);
+	count(t, job, &s, &ending);
 	if (s.action.kind == ACTION_GIVE_BACK && job->ran)
 		atomic_fetch_add(&t->pool->given_back, 1);
-	char id[sizeof(job->id)];
 	uint8_t identity[IDENTITY_LEN];
 	bool suspected = job->suspected;
-	memcpy(id, job->id, sizeof(id));
 	memcpy(identity, job->identity, sizeof(identity));
-	if (!link_settle(t->link, t->link_number, job, settle_how(s.action.kind))) {
-		log_event(LOG_WARN, "ack.stale", L_STR("job", id),
-		    L_STR("queue", link_queue(t->link, t->link_number)->label));
-		tally_count(t->tally, COUNT_STALE, 1);
-		s.lost = true;
-	}
+	s.lost |= !close_lease(t, job, settle_how(s.action.kind));
 	report_suspect(t, identity, suspected, &s);
 }
 
@@ -606,7 +622,8 @@ static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 	for (int i = 0; i < UNSTORED_WAIT_S * 10 && !job_stopping(job); i++)
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 100 * NS_PER_MS }, NULL);
 	tally_count(t->tally, COUNT_GIVEN_BACK, 1);
-	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
+	mark_counted(t, job);
+	(void)close_lease(t, job, LINK_GIVE_BACK);
 }
 
 /* True when the thread may take another one. */
@@ -624,7 +641,6 @@ static bool work_on(struct pool_thread *t, struct warren_job *job)
 		come_back_late(t, job); /* and its memory is left: somebody may still read it */
 		return false;
 	}
-	score_state(t->row, ROW_SETTLING);
 	settle(t, job, outcome);
 	score_state(t->row, ROW_IDLE);
 	/* Un-acked jobs that are here already are nobody else's. */

@@ -15,8 +15,8 @@
 
 enum score_state {
 	ROW_UNUSED,
-	ROW_IDLE,     /* waits for a delivery */
-	ROW_TAKEN,    /* has one, which waits for its turn or is not run at all */
+	ROW_IDLE,     /* waits for a delivery, or one that was not run is counted */
+	ROW_TAKEN,    /* has one, which waits for its turn or is settled without a run */
 	ROW_RUNNING,  /* inside the task's run() */
 	ROW_SETTLING, /* publishing what follows */
 	ROW_SETTLED,  /* counted; its ack is on the way */
