@@ -366,7 +366,7 @@ static bool run_task(struct pool_thread *t, struct warren_job *job, enum outcome
 static void take_on(struct pool_thread *t, struct warren_job *job, bool trusted)
 {
 	job->started_ns = job->ended_ns = clock_mono_ns();
-	job->row = t->row;
+	atomic_store(&job->row, t->row);
 	job_read_headers(job, trusted, clock_wall_ms());
 	job->task_name = job_task_name(job);
 	job->task = plugins_find_for(t->pool->setup.plugins, job->queue, job->task_name);
