@@ -449,13 +449,17 @@ static void log_job(
 	    L_OPT_BYTES("trace", trace_ids(&job->trace)), L_OPT("reason", job->reason));
 }
 
-/* The row tells of no job that did not run: what stands in it is of the one before. */
+/*
+ * The row tells of no job that did not run: what stands in it is of the one before. Of one that was
+ * given up it goes on telling while its thread is in the task; where that has returned, nobody else
+ * needs the row (leave_row).
+ */
 static void mark_counted(struct pool_thread *t, const struct warren_job *job)
 {
-	if (atomic_load(&t->given_up))
-		score_state(t->row, ROW_STUCK);
-	else
+	if (!atomic_load(&t->given_up))
 		score_state(t->row, job->ran ? ROW_SETTLED : ROW_IDLE);
+	else if (!score_turn(t->row, ROW_GIVEN_UP, ROW_STUCK))
+		score_state(t->row, ROW_UNUSED);
 }
 
 static void count(struct pool_thread *t, const struct warren_job *job, const struct settlement *s,
@@ -503,10 +507,21 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 
 /* ---- jobs that are given up ---- */
 
+/*
+ * A job that was given up may still have to be settled: then its undertaker comes last, and leaves
+ * the row (mark_counted). ROW_RUNNING first: it may turn to ROW_GIVEN_UP between the two.
+ */
+static void leave_row(struct pool_thread *t)
+{
+	if (!score_turn(t->row, ROW_RUNNING, ROW_SETTLING) &&
+	    !score_turn(t->row, ROW_GIVEN_UP, ROW_SETTLING))
+		score_state(t->row, ROW_UNUSED);
+}
+
 static void end_thread(struct pool_thread *t)
 {
 	crash_thread_end();
-	score_state(t->row, ROW_UNUSED);
+	leave_row(t);
 	atomic_store(&t->ended, true);
 	atomic_fetch_sub(&t->pool->running, 1);
 	tell_news(t->pool);
@@ -545,7 +560,7 @@ static void give_up(
 	atomic_store(&t->given_up, true);
 	atomic_store(&job->gone, true);
 	t->lost = job;
-	score_state(t->row, ROW_GIVEN_UP);
+	(void)score_turn(t->row, ROW_RUNNING, ROW_GIVEN_UP); /* it may have left meanwhile */
 	PTOK(pthread_mutex_lock(&pool->lock));
 	if (!pool->which[0])
 		(void)snprintf(pool->which, sizeof(pool->which), "job %s, task %.*s, queue %s",

@@ -385,6 +385,13 @@ void score_state(struct score_row *row, enum score_state state)
 	atomic_store_explicit(&row->state, (int)state, memory_order_release);
 }
 
+bool score_turn(struct score_row *row, enum score_state from, enum score_state to)
+{
+	int state = (int)from;
+
+	return atomic_compare_exchange_strong(&row->state, &state, (int)to);
+}
+
 void score_crash(struct score *score, struct score_row *row, int signal)
 {
 	atomic_store(&row->signal, signal);

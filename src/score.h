@@ -18,7 +18,7 @@ enum score_state {
 	ROW_IDLE,     /* waits for a delivery, or one that was not run is counted */
 	ROW_TAKEN,    /* has one, which waits for its turn or is settled without a run */
 	ROW_RUNNING,  /* inside the task's run() */
-	ROW_SETTLING, /* publishing what follows */
+	ROW_SETTLING, /* publishing what follows; its thread may be gone */
 	ROW_SETTLED,  /* counted; its ack is on the way */
 	ROW_GIVEN_UP, /* the task does not return, and somebody else settles its job */
 	ROW_STUCK,    /* that is done, and counted; the task has still not returned */
@@ -120,6 +120,8 @@ uint64_t score_finished(struct score *score, uint32_t worker);
 void score_take(struct score_row *row, uint32_t tally);
 void score_begin(struct score_row *row, const struct score_job *job);
 void score_state(struct score_row *row, enum score_state state);
+/* The same while the row is in the state `from`, else false: for two threads that both write it. */
+bool score_turn(struct score_row *row, enum score_state from, enum score_state to);
 
 /* The owner's thread is about to die of it. Safe in a signal handler. */
 void score_crash(struct score *score, struct score_row *row, int signal);

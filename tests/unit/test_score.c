@@ -75,6 +75,18 @@ START_TEST(a_job_is_read_back)
 }
 END_TEST
 
+START_TEST(a_row_turns_only_from_the_state_that_is_expected)
+{
+	struct score_row *row = score_row(score, 1, 2);
+
+	score_state(row, ROW_GIVEN_UP);
+	ck_assert(!score_turn(row, ROW_RUNNING, ROW_SETTLING));
+	ck_assert_int_eq(atomic_load(&row->state), ROW_GIVEN_UP);
+	ck_assert(score_turn(row, ROW_GIVEN_UP, ROW_STUCK));
+	ck_assert_int_eq(atomic_load(&row->state), ROW_STUCK);
+}
+END_TEST
+
 START_TEST(rows_do_not_overlap)
 {
 	struct score_job got;
@@ -290,6 +302,7 @@ int main(void)
 	TCase *t = tcase_create("score");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_job_is_read_back);
+	tcase_add_test(t, a_row_turns_only_from_the_state_that_is_expected);
 	tcase_add_test(t, rows_do_not_overlap);
 	tcase_add_test(t, another_mapping_sees_the_same);
 	tcase_add_test(t, what_is_no_scoreboard_is_refused);
