@@ -8,6 +8,7 @@ import time
 import unittest
 
 from harness import WarrendTest, wait_until
+from test_control import ask
 
 QUICK = {"attempts": 5, "first": "1s", "factor": 1.0, "max": "1s", "jitter": 0.0}
 MB = 1024 * 1024
@@ -170,6 +171,33 @@ class Alarm(TroubleTest):
         self.assertEqual(daemon.worker(), worker)
         self.never(daemon, "worker.unresponsive", "worker.exited")
         self.assertEqual(daemon.stop(), 0)
+
+    def test_who_does_not_run_is_not_taken_for_the_job_before(self):
+        routed = {"name": "work", "durable": True, "route": "type", "prefetch": 1, "retry": QUICK}
+        daemon = self.warrend(routed)
+        self.put("work", f"former;wait {daemon.path('go')}", type="ledger.run", delivery_mode=2)
+        daemon.ran("former", what="start")
+        self.put("work", "unknown", type="no.such", delivery_mode=2)
+        self.broker.ctl("set_vm_memory_high_watermark", "0.00001")
+        try:
+            self.let_go(daemon)
+            daemon.wait_for("job.done")
+            status = wait_until(lambda: self.taken(daemon, 2), "its dead letter waits for the alarm's end")
+            self.assertEqual([(row["state"], row["job"]) for row in status["threads"]], [("running", None)])
+            os.kill(daemon.worker(), signal.SIGKILL)
+            daemon.wait_for("worker.exited")
+            self.never(daemon, "job.interrupted")
+            self.assertEqual(self.taken(daemon, 2)["totals"]["interrupted"], 1)
+        finally:
+            self.broker.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
+        self.assertEqual(self.get("work.dead")[2], b"unknown")
+        self.assertEqual(daemon.stop(), 0)
+
+    @staticmethod
+    def taken(daemon, least):
+        """The status, when so many jobs were taken."""
+        status = ask(daemon.path("warren.sock"), "status")
+        return status if status["totals"]["taken"] >= least else None
 
 
 if __name__ == "__main__":
