@@ -19,9 +19,12 @@ static int find_by_file(struct cmd_daemon *daemon)
 		cmd_say("so it does not say where the socket is; -s SOCKET does");
 		return code;
 	}
-	daemon->path = xstrdup(conf->control_socket);
+	if (conf->control_socket)
+		daemon->path = xstrdup(conf->control_socket);
+	else
+		cmd_say("this configuration has no control socket");
 	conf_free(conf);
-	return EXIT_OK;
+	return daemon->path ? EXIT_OK : EXIT_UNAVAILABLE;
 }
 
 int cmd_find_daemon(struct cmd_daemon *daemon)

@@ -29,8 +29,8 @@ static const struct steering steerings[] = {
 	{ "resume", "[QUEUE]", "Takes jobs again from the queue, or from all that are paused.\n", 0,
 	    1, NULL, false, "65 no such queue, " },
 	{ "drain", "[--limit DURATION]",
-	    "Takes no more jobs from any queue, and ends when those that run are over; 'warren "
-	    "resume'\ntakes jobs again.\n",
+	    "Ends warrend, as SIGTERM does: it takes no more jobs from any queue, and is gone\n"
+	    "when those that run are over. 'warren pause' stops the taking alone.\n",
 	    0, 0, "waiting until the running jobs are over", true, "" },
 	{ "reload", "",
 	    "Reads the configuration again, and puts it into effect. A bad one is refused, each "
@@ -101,7 +101,8 @@ static int show_help(const struct steering *s)
 		     "Exit: 0 done, 64 usage, %s69 no warrend answers, 75 busy%s,\n"
 		     "77 not allowed%s.\n",
 	    s->codes, s->waiting ? " or not over in time" : "",
-	    strcmp(s->name, "reload") == 0 ? ", 78 the configuration was refused" : "");
+	    s->waiting && !drains(s) ? ", 78 the new configuration or its workers were refused"
+				     : "");
 	return EXIT_OK;
 }
 

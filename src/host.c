@@ -326,19 +326,22 @@ static int64_t api_time_left_ms(const struct warren_job *job)
 	return left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
 }
 
+/* A plugin's thread may call late, while the job ends: its row is read once. */
 static void api_progress(struct warren_job *job, int percent)
 {
+	struct score_row *row = atomic_load(&job->row);
 	percent = percent < 0 ? 0 : percent > 100 ? 100 : percent;
 	atomic_store(&job->progress, percent);
-	if (job->row)
-		atomic_store(&job->row->progress, percent);
+	if (row)
+		atomic_store(&row->progress, percent);
 }
 
 static enum warren_error api_child(struct warren_job *job, pid_t pgid)
 {
+	struct score_row *row = atomic_load(&job->row);
 	atomic_store(&job->child, pgid);
-	if (job->row)
-		atomic_store(&job->row->child, pgid);
+	if (row)
+		atomic_store(&row->child, pgid);
 	return gone(job) ? WARREN_EGONE : WARREN_OK;
 }
 

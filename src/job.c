@@ -45,7 +45,7 @@ void job_end(struct warren_job *job)
 	atomic_store(&job->gone, true);
 	atomic_store(&job->ended, true);
 	job->arena = NULL;
-	job->row = NULL;
+	atomic_store(&job->row, NULL);
 	job->task_name = (struct bytes){ NULL, 0 };
 	job->trace = (struct trace){ 0 };
 	msg_free_body(&job->msg);

@@ -83,10 +83,10 @@ struct warren_job {
 	size_t held; /* bytes of reply and follow-ups */
 	atomic_bool
 	    gone; /* set when the job is given up: from then on every host call on it fails */
-	atomic_bool ended;     /* job_end() */
-	_Atomic pid_t child;   /* process group of a child that the job runs, 0 none */
-	atomic_int progress;   /* 0..100, -1 unknown */
-	struct score_row *row; /* NULL outside a worker */
+	atomic_bool ended;             /* job_end() */
+	_Atomic pid_t child;           /* process group of a child that the job runs, 0 none */
+	atomic_int progress;           /* 0..100, -1 unknown */
+	struct score_row *_Atomic row; /* NULL outside a worker, and when it has ended */
 
 	/* The message as the plugin sees it, made by host.c at the first question. */
 	struct warren_value fields[WARREN_FIELDS];

@@ -128,14 +128,20 @@ static write_page write_index;
 static const struct page {
 	const char *path, *summary;
 	write_page *write;
+	bool (*is_built)(void); /* NULL: always */
 } pages[] = {
-	{ "/", "this list", write_index },
-	{ "/healthz", "200 while the daemon lives", write_health },
+	{ "/", "this list", write_index, NULL },
+	{ "/healthz", "200 while the daemon lives", write_health, NULL },
 	{ "/readyz", "200 when every queue is consumed as configured, else 503 and why not",
-	    write_readiness },
-	{ "/status", "all that warren status knows, in JSON", write_status },
-	{ "/metrics", "for Prometheus", write_metrics },
+	    write_readiness, NULL },
+	{ "/status", "all that warren status knows, in JSON", write_status, report_is_built },
+	{ "/metrics", "for Prometheus", write_metrics, NULL },
 };
+
+static bool is_there(const struct page *page)
+{
+	return !page->is_built || page->is_built();
+}
 
 static void write_index(struct operator_desk *desk, struct http_page *page)
 {
@@ -147,7 +153,8 @@ static void write_index(struct operator_desk *desk, struct http_page *page)
 		return;
 	(void)fprintf(out, "warrend %s\n\n", WARREN_VERSION);
 	for (size_t i = 0; i < ARRAY_LEN(pages); i++)
-		(void)fprintf(out, "%-12s %s\n", pages[i].path, pages[i].summary);
+		if (is_there(&pages[i]))
+			(void)fprintf(out, "%-12s %s\n", pages[i].path, pages[i].summary);
 	if (fclose(out) != 0) {
 		free(page->body);
 		page->body = NULL;
@@ -157,7 +164,7 @@ static void write_index(struct operator_desk *desk, struct http_page *page)
 static bool find_page(void *context, const char *path, struct http_page *page)
 {
 	for (size_t i = 0; i < ARRAY_LEN(pages); i++)
-		if (strcmp(pages[i].path, path) == 0) {
+		if (is_there(&pages[i]) && strcmp(pages[i].path, path) == 0) {
 			pages[i].write(context, page);
 			return true;
 		}

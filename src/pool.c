@@ -512,6 +512,19 @@ static void count(struct pool_thread *t, const struct settlement *s, const struc
 		    &score_worker(t->pool->setup.score, t->pool->setup.place)->jobs, 1);
 }
 
+/* False when it came too late to be sent. */
+static bool close_lease(struct pool_thread *t, struct warren_job *job, enum link_settlement how)
+{
+	char id[sizeof(job->id)];
+	memcpy(id, job->id, sizeof(id));
+	if (link_settle(t->link, t->link_number, job, how))
+		return true;
+	log_event(LOG_WARN, "ack.stale", L_STR("job", id),
+	    L_STR("queue", link_queue(t->link, t->link_number)->label));
+	tally_count(t->tally, COUNT_STALE, 1);
+	return false;
+}
+
 static void settle(struct pool_thread *t, struct warren_job *job, enum outcome outcome)
 {
 	struct settlement s = settle_job(&t->settler, job, outcome);
@@ -521,17 +534,10 @@ static void settle(struct pool_thread *t, struct warren_job *job, enum outcome o
 	count(t, &s, &ending);
 	if (s.action.kind == ACTION_GIVE_BACK && job->ran)
 		atomic_fetch_add(&t->pool->given_back, 1);
-	char id[sizeof(job->id)];
 	uint8_t identity[IDENTITY_LEN];
 	bool suspected = job->suspected;
-	memcpy(id, job->id, sizeof(id));
 	memcpy(identity, job->identity, sizeof(identity));
-	if (!link_settle(t->link, t->link_number, job, settle_how(s.action.kind))) {
-		log_event(LOG_WARN, "ack.stale", L_STR("job", id),
-		    L_STR("queue", link_queue(t->link, t->link_number)->label));
-		tally_count(t->tally, COUNT_STALE, 1);
-		s.lost = true;
-	}
+	s.lost |= !close_lease(t, job, settle_how(s.action.kind));
 	report_suspect(t, identity, suspected, &s);
 }
 
@@ -656,7 +662,7 @@ static void give_back_unstored(struct pool_thread *t, struct warren_job *job)
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 100 * NS_PER_MS }, NULL);
 	tally_count(t->tally, COUNT_GIVEN_BACK, 1);
 	score_state(t->row, ROW_IDLE); /* it is counted */
-	(void)link_settle(t->link, t->link_number, job, LINK_GIVE_BACK);
+	(void)close_lease(t, job, LINK_GIVE_BACK);
 }
 
 /* True when the thread may take another one. */

@@ -317,6 +317,11 @@ static json_t *make_status(struct report *r)
 	return status;
 }
 
+bool report_is_built(void)
+{
+	return true;
+}
+
 char *report_status(const struct view *view)
 {
 	struct report report = { .view = view };

@@ -8,4 +8,7 @@
  * built without a JSON library. */
 char *report_status(const struct view *view) MUST_CHECK;
 
+/* False where warren was built without a JSON library. */
+bool report_is_built(void);
+
 #endif

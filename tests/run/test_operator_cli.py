@@ -215,6 +215,14 @@ class Status(OperatorTest):
         self.assertIn(f"{config}:2: ", said)
         self.assertIn("-s SOCKET", said)
 
+    def test_a_configuration_without_a_socket(self):
+        config = os.path.join(self.folder, "warren.cfg")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write('control = { socket = ""; };\n')
+        for words in (["status"], ["pause"]):
+            said = self.said(*words, "-c", config, socket_option=False, code=69)
+            self.assertIn("this configuration has no control socket", said)
+
     def test_what_is_no_answer(self):
         for raw, words in ((b"", "went away without an answer"),
                            (line(sample("healthy"))[:-30], "in the middle of its answer"),
