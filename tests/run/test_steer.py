@@ -244,6 +244,26 @@ class Steer(WarrendTest):
         self.ok(order(daemon, "restart"))
         self.assertEqual(daemon.stop(), 0)
 
+    def test_one_missing_queue_holds_up_no_other(self):
+        for name in ("gone", "gone.quarantine"):
+            self.channel.queue_declare(name, durable=True)
+        daemon = self.warrend([self.work(), {"name": "gone", "task": "ledger.run", "declare": "passive", "dead_letter": "",
+                                             "retry": {"attempts": 1}}])
+        self.channel.queue_delete("gone")
+        daemon.wait_for("queue.failed", queue="gone")
+        for change in (lambda: os.kill(daemon.worker(), signal.SIGKILL), lambda: self.ok(order(daemon, "restart")),
+                       lambda: self.ok(order(daemon, "reload"))):
+            mark = daemon.mark_log()
+            change()
+            daemon.wait_for("queue.consuming", since=mark, queue="work")
+            self.settle_on(3)
+        self.assertFalse(daemon.events("worker.refused"))
+        self.put("work", "goes on", delivery_mode=2)
+        daemon.ran("goes on")
+        self.channel.queue_declare("gone", durable=True)
+        daemon.wait_for("queue.consuming", since=mark, queue="gone")
+        self.assertEqual(daemon.stop(), 0)
+
     def test_no_scale_while_a_reload_is_checked(self):
         queues = [self.work(), *({"name": f"q{i}", "task": "ledger.run"} for i in range(3))]
         daemon = self.warrend(queues)
