@@ -28,9 +28,10 @@ struct maker {
 	const struct worker **crew;          /* whom view->workers are about */
 	bool (*is_up)[BOARD_CONNECTIONS];    /* their connections */
 	struct generation *all[GENERATIONS]; /* NULL where there is none */
-	struct view_queue *
-	    *queues[GENERATIONS]; /* by their place in the configuration, once found */
-	size_t max_queues, found; /* the last queue that was found */
+	/* By their place in the configuration; NULL until one is asked for. */
+	struct view_queue **queues[GENERATIONS];
+	size_t max_queues;
+	size_t found; /* the queue that was found last */
 	struct candidate *candidates;
 	size_t n_candidates, max_candidates;
 	bool short_of_memory;

@@ -151,7 +151,7 @@ struct view_subject {
  * past their time limit, which are all that a trouble is made of. */
 enum view_threads { VIEW_BUSY, VIEW_OVERDUE };
 
-enum { VIEW_THREADS_MAX = 2000 };
+enum { VIEW_THREADS_MAX = 2000 }; /* what a status can list without holding up the supervisor */
 
 /* The sums of all that was counted so far. False when memory is short. */
 bool view_accounts(struct crew *crew, struct accounts *accounts) MUST_CHECK;
