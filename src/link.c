@@ -1396,7 +1396,7 @@ static void report_source(struct link *link, struct source *source)
 		source->shown_since_ns = clock_mono_ns();
 	}
 	struct board_source out = {
-		.state = state,
+		.state = (int32_t)state,
 		.threads = source->n_lanes,
 		.consuming = source->consuming,
 		.unacked = count_unacked(link, source),
