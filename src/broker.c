@@ -381,11 +381,12 @@ static amqp_table_entry_t entry_text(const char *key, const char *text)
 		{ .kind = AMQP_FIELD_KIND_UTF8, .value.bytes = str_to_amqp(text) } };
 }
 
-static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const struct url *url)
+static void fail_login(
+    struct broker_error *error, const amqp_rpc_reply_t *reply, const struct url *url)
 {
-	if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION &&
-	    reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
-		amqp_connection_close_t *close = reply.reply.decoded;
+	if (reply->reply_type == AMQP_RESPONSE_SERVER_EXCEPTION &&
+	    reply->reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
+		amqp_connection_close_t *close = reply->reply.decoded;
 		char text[160];
 		copy_reason(text, sizeof(text), close->reply_text);
 		enum broker_fault fault = FAULT_CLOSED;
@@ -396,7 +397,7 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 		fail(error, fault, close->reply_code, "%s", text);
 		return;
 	}
-	int status = reply.library_error;
+	int status = reply->library_error;
 	if (status == AMQP_STATUS_TIMEOUT)
 		fail(error, FAULT_TIMEOUT, 0, "%s port %d accepts, but does not speak AMQP in time",
 		    url->host, url->port);
@@ -413,8 +414,9 @@ static void fail_login(struct broker_error *error, amqp_rpc_reply_t reply, const
 	else
 		fail(error, FAULT_PROTOCOL, 0, "AMQP handshake with %s port %d: %s", url->host,
 		    url->port,
-		    reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION ? amqp_error_string2(status)
-									: "unexpected answer");
+		    reply->reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION
+			? amqp_error_string2(status)
+			: "unexpected answer");
 }
 
 static bool log_in(struct broker *broker, const struct conf_broker *conf, const struct url *url,
@@ -463,7 +465,7 @@ static bool log_in(struct broker *broker, const struct conf_broker *conf, const 
 	}
 	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
 		return true;
-	fail_login(error, reply, url);
+	fail_login(error, &reply, url);
 	return false;
 }
 

@@ -167,12 +167,11 @@ static struct client *find(struct control *control, control_client id)
 	return NULL;
 }
 
-bool control_waits(const struct control *control, control_client id)
+bool control_waits(struct control *control, control_client id)
 {
-	for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-		if (id != 0 && control->clients[i].id == id)
-			return control->clients[i].state == CLIENT_WAITING;
-	return false;
+	const struct client *client = find(control, id);
+
+	return client && client->state == CLIENT_WAITING;
 }
 
 void control_answer(struct control *control, control_client id, char *json)

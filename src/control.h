@@ -56,7 +56,7 @@ void control_abandon(struct control *control);
 /* The answer, malloc'ed JSON without a line's end, which is freed; NULL: memory was short. */
 void control_answer(struct control *control, control_client client, char *json);
 /* Whether that client is still there, and not answered. */
-bool control_waits(const struct control *control, control_client client);
+bool control_waits(struct control *control, control_client client);
 
 /* {"ok":true,"said":"..."}: one sentence for people. What others wrote must be escaped. */
 void control_say(struct control *control, control_client client, const char *fmt, ...)

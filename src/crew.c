@@ -311,16 +311,6 @@ static void log_interrupted(const struct worker *w)
 
 /* ---- fresh processes that the operator has asked for ---- */
 
-static bool leaves(const struct worker *w)
-{
-	return w->slot.state == SLOT_DRAINING || w->slot.state == SLOT_STOPPING;
-}
-
-static bool is_at_work(const struct worker *w)
-{
-	return w->slot.state == SLOT_LOADED || w->slot.state == SLOT_CONSUMING;
-}
-
 /* It was started after the operator has asked for fresh processes. */
 static bool is_fresh(const struct crew *crew, const struct worker *w)
 {
@@ -369,7 +359,7 @@ static void spawn(struct crew *crew, struct worker *w)
 		    LOG_ERROR, "worker.spawn-failed", crew_who(w), L_STR("why", strerror(errno)));
 		snprintf(w->why, sizeof(w->why), "no process could be made: %s", strerror(errno));
 		w->ends++;
-		note_failed_renewal(crew, w, "no process could be made");
+		note_failed_renewal(crew, w, w->why);
 		crew_step(crew, w, SLOT_SPAWN_FAILED);
 		return;
 	}
@@ -421,7 +411,7 @@ static void announce(struct crew *crew, struct worker *w, enum slot_state before
 		log_event(LOG_INFO, "worker.consuming", crew_who(w));
 	if (is_quarantine(w))
 		return;
-	crew->loaded |= after == SLOT_LOADED || after == SLOT_CONSUMING;
+	crew->loaded |= slot_is_at_work(after);
 	crew->tested |= after == SLOT_CONSUMING;
 	if (after == SLOT_CONSUMING && w->generation == crew->current)
 		score_set_lenient(w->generation->score);
@@ -605,7 +595,7 @@ static int cause_of_death(const struct slot_end *end, enum slot_state before)
 			   ? 0
 			   : end->signal;
 	/* Who leaves in order has said so before; its codes may be used by others, too. */
-	if (end->code == EXIT_PLUGIN_EXIT || before == SLOT_LOADED || before == SLOT_CONSUMING)
+	if (end->code == EXIT_PLUGIN_EXIT || slot_is_at_work(before))
 		return SIGNAL_EXIT;
 	for (size_t i = 0; i < ARRAY_LEN(in_order); i++)
 		if (end->code == in_order[i])
@@ -656,7 +646,7 @@ static bool has_colleague(const struct worker *w)
 	for (unsigned i = 0; i < CREW_PLACES; i++) {
 		const struct worker *other = &w->generation->workers[w->post * CREW_PLACES + i];
 
-		if (other != w && is_at_work(other))
+		if (other != w && slot_is_at_work(other->slot.state))
 			return true;
 	}
 	return false;
@@ -680,7 +670,7 @@ static void worker_ended(struct crew *crew, struct worker *w, int status)
 	/* a next generation that refuses is rolled back, and the old one runs on */
 	before = w->slot.state;
 	end.untested = !crew->tested && w->generation == crew->current && !is_quarantine(w) &&
-		       before != SLOT_LOADED && before != SLOT_CONSUMING && !has_colleague(w);
+		       !slot_is_at_work(before) && !has_colleague(w);
 	n_jobs = name_jobs(w, jobs, sizeof(jobs));
 	end.blamed = find_cause(crew, w, &end, before);
 	w->ends += !end.blamed; /* a generation is not judged by its messages */
@@ -762,12 +752,12 @@ bool crew_renew(struct crew *crew)
 	for (unsigned i = 0; i < g->n_places; i++) {
 		struct worker *w = &g->workers[i];
 
-		if (!slot_alive(&w->slot) || leaves(w))
+		if (!slot_alive(&w->slot) || slot_leaves(w->slot.state))
 			continue;
 		/* the quarantine comes again of itself where it is needed */
 		if (!is_quarantine(w))
 			w->renew = true;
-		else if (is_at_work(w))
+		else if (slot_is_at_work(w->slot.state))
 			crew_step(crew, w, SLOT_RETIRE);
 	}
 	return true;
@@ -786,9 +776,9 @@ static bool is_renewed(const struct crew *crew, unsigned post)
 	for (unsigned i = 0; i < CREW_PLACES; i++) {
 		const struct worker *w = &crew->current->workers[post * CREW_PLACES + i];
 
-		if (w->renew && !leaves(w))
+		if (w->renew && !slot_leaves(w->slot.state))
 			return false;
-		fresh |= is_fresh(crew, w) && is_at_work(w);
+		fresh |= is_fresh(crew, w) && slot_is_at_work(w->slot.state);
 	}
 	return fresh;
 }
@@ -808,7 +798,7 @@ static void dismiss_fresh(struct crew *crew, const struct worker *w)
 	for (unsigned i = 0; i < CREW_PLACES; i++) {
 		struct worker *other = &w->generation->workers[w->post * CREW_PLACES + i];
 
-		if (other != w && is_fresh(crew, other) && !leaves(other))
+		if (other != w && is_fresh(crew, other) && !slot_leaves(other->slot.state))
 			crew_step(crew, other, SLOT_STOP);
 	}
 }
@@ -820,7 +810,7 @@ void crew_stop_renewing(struct crew *crew)
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++) {
 		struct worker *w = &g->workers[i];
 
-		if (w->renew && w->relieved && is_at_work(w)) {
+		if (w->renew && w->relieved && slot_is_at_work(w->slot.state)) {
 			w->relieved = false;
 			dismiss_fresh(crew, w);
 		}

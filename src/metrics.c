@@ -6,10 +6,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "text.h"
 #include "trouble.h"
 
 /* ---- lines ---- */
@@ -371,14 +371,9 @@ char *metrics_text(const struct view *view)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
 	put_all(out, view);
-	failed = ferror(out) != 0;
-	if (fclose(out) == 0 && !failed)
-		return text;
-	free(text);
-	return NULL;
+	return text_finish(out, &text);
 }

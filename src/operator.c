@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "log.h"
 #include "metrics.h"
 #include "report.h"
+#include "text.h"
 
 enum { WHY_MAX = PATH_MAX + 256 };
 
@@ -155,10 +155,7 @@ static void write_index(struct operator_desk *desk, struct http_page *page)
 	for (size_t i = 0; i < ARRAY_LEN(pages); i++)
 		if (is_there(&pages[i]))
 			(void)fprintf(out, "%-12s %s\n", pages[i].path, pages[i].summary);
-	if (fclose(out) != 0) {
-		free(page->body);
-		page->body = NULL;
-	}
+	page->body = text_finish(out, &page->body);
 }
 
 static bool find_page(void *context, const char *path, struct http_page *page)

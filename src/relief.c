@@ -185,16 +185,6 @@ static const char *wear_of(const struct worker *w)
 	return NULL;
 }
 
-static bool is_at_work(const struct worker *w)
-{
-	return w->slot.state == SLOT_CONSUMING || w->slot.state == SLOT_LOADED;
-}
-
-static bool leaves(const struct worker *w)
-{
-	return w->slot.state == SLOT_DRAINING || w->slot.state == SLOT_STOPPING;
-}
-
 /* One at a time, and none while another change is going on. Who was relieved may leave as slowly as
  * it likes where the operator has asked for fresh processes. */
 static bool is_quiet(const struct crew *crew)
@@ -205,11 +195,12 @@ static bool is_quiet(const struct crew *crew)
 	if (!g || crew->next || crew->leaving || crew->stopping)
 		return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
-		if (g->workers[i].slot.state != SLOT_DOWN && !is_at_work(&g->workers[i]) &&
-		    !(asked && leaves(&g->workers[i])))
+		if (g->workers[i].slot.state != SLOT_DOWN &&
+		    !slot_is_at_work(g->workers[i].slot.state) &&
+		    !(asked && slot_leaves(g->workers[i].slot.state)))
 			return false;
 	for (unsigned i = 0; i < g->n_workers * CREW_PLACES; i++)
-		if (g->workers[i].relieved && is_at_work(&g->workers[i]))
+		if (g->workers[i].relieved && slot_is_at_work(g->workers[i].slot.state))
 			return false;
 	return true;
 }
@@ -220,7 +211,8 @@ static void recycle(struct crew *crew)
 
 	for (unsigned i = 0; g && i < g->n_workers * CREW_PLACES; i++) {
 		struct worker *w = &g->workers[i];
-		const char *reason = is_at_work(w) && is_quiet(crew) ? wear_of(w) : NULL;
+		const char *reason =
+		    slot_is_at_work(w->slot.state) && is_quiet(crew) ? wear_of(w) : NULL;
 
 		if (!reason)
 			continue;
@@ -237,7 +229,7 @@ static void relieve(struct crew *crew, struct worker *w)
 {
 	const struct worker *other = standing_at(w->generation, w->post);
 
-	if (!w->relieved || !is_at_work(w) || !other)
+	if (!w->relieved || !slot_is_at_work(w->slot.state) || !other)
 		return;
 	if (other->slot.state == SLOT_CONSUMING ||
 	    (other->slot.state == SLOT_LOADED && w->slot.state == SLOT_LOADED))

@@ -255,6 +255,16 @@ unsigned slot_ended(struct slot *slot, const struct slot_end *end, int64_t now_n
 	return slot_event(slot, refused && end->untested ? SLOT_ENDED_FATAL : SLOT_ENDED, now_ns);
 }
 
+bool slot_is_at_work(enum slot_state state)
+{
+	return state == SLOT_LOADED || state == SLOT_CONSUMING;
+}
+
+bool slot_leaves(enum slot_state state)
+{
+	return state == SLOT_DRAINING || state == SLOT_STOPPING;
+}
+
 bool slot_alive(const struct slot *slot)
 {
 	return slot->state != SLOT_DOWN && slot->state != SLOT_BACKOFF;

@@ -110,6 +110,10 @@ unsigned slot_ended(struct slot *slot, const struct slot_end *end, int64_t now_n
 
 /* True while there is a process to be watched, told and reaped. */
 bool slot_alive(const struct slot *slot);
+/* Its plugins are open, and nobody has told it to leave. */
+bool slot_is_at_work(enum slot_state state);
+/* It was told to leave, and will not be replaced here. */
+bool slot_leaves(enum slot_state state);
 
 /* Whether the table has an answer to this pair: for the test that walks all of them. */
 bool slot_possible(enum slot_state state, enum slot_event event);

@@ -1,13 +1,8 @@
 /* The operator's wishes, carried out on the crew and answered in one sentence each. */
 #include "steer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "clock.h"
 #include "log.h"
-#include "relief.h"
 #include "text.h"
 
 enum { NAME_MAX_SHOWN = 400 };
@@ -203,21 +198,18 @@ void steer_restart(struct steer *steer, control_client client, const struct word
 		log_event(LOG_INFO, "restart.started", L_INT("workers", g->n_workers));
 }
 
-static bool read_threads(struct bytes word, unsigned *n)
+/* Decimal digits alone. */
+static bool read_number(struct bytes word, int64_t *n)
 {
-	char text[8];
+	enum { DIGITS_MAX = 12 };
 
-	if (word.len >= sizeof(text))
-		return false;
-	memcpy(text, word.data, word.len);
-	text[word.len] = '\0';
 	*n = 0;
-	for (const char *c = text; *c; c++) {
-		if (*c < '0' || *c > '9')
+	for (size_t i = 0; i < word.len; i++) {
+		if (word.data[i] < '0' || word.data[i] > '9' || i >= DIGITS_MAX)
 			return false;
-		*n = *n * 10 + (unsigned)(*c - '0');
+		*n = *n * 10 + (word.data[i] - '0');
 	}
-	return *n >= 1 && *n <= CONF_THREADS_MAX;
+	return true;
 }
 
 static uint32_t rows_wished(struct generation *g)
@@ -265,17 +257,18 @@ void steer_scale(struct steer *steer, control_client client, const struct words 
 {
 	struct generation *g = current(steer, client);
 	uint32_t queue;
-	unsigned threads;
+	int64_t threads;
 
 	if (!g)
 		return;
 	if (!find_queue(g, words->list[1], &queue))
 		refuse_queue(steer, client, g, words->list[1]);
-	else if (!read_threads(words->list[2], &threads))
+	else if (!read_number(words->list[2], &threads) || threads < 1 ||
+		 threads > CONF_THREADS_MAX)
 		control_refuse(steer->control, client, EXIT_USAGE,
 		    "the number of threads is a number from 1 to %d", CONF_THREADS_MAX);
 	else if (renewal_is_possible(steer, client))
-		scale(steer, client, queue, threads);
+		scale(steer, client, queue, (unsigned)threads);
 }
 
 static void scaled(struct steer *steer)
@@ -459,19 +452,6 @@ void steer_reload_refused(struct steer *steer, const struct conf_errors *errors)
 
 /* ---- drain ---- */
 
-static bool read_limit_ms(struct bytes word, int64_t *ms)
-{
-	enum { DIGITS_MAX = 12 };
-
-	*ms = 0;
-	for (size_t i = 0; i < word.len; i++) {
-		if (word.data[i] < '0' || word.data[i] > '9' || i >= DIGITS_MAX)
-			return false;
-		*ms = *ms * 10 + (word.data[i] - '0');
-	}
-	return true;
-}
-
 void steer_drain(struct steer *steer, control_client client, const struct words *words)
 {
 	int64_t limit_ms;
@@ -480,7 +460,7 @@ void steer_drain(struct steer *steer, control_client client, const struct words 
 	if (!steer->crew->stopping && !current(steer, client))
 		return;
 	if (words->n > 1) {
-		if (!read_limit_ms(words->list[1], &limit_ms)) {
+		if (!read_number(words->list[1], &limit_ms)) {
 			control_refuse(steer->control, client, EXIT_USAGE,
 			    "the limit is a number of milliseconds");
 			return;

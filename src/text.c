@@ -2,6 +2,7 @@
 #include "text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
@@ -167,6 +168,17 @@ static size_t utf8_len(const unsigned char *p, size_t left, uint32_t *code)
 		return 0;
 	*code = c;
 	return len;
+}
+
+char *text_finish(void *stream, char **text)
+{
+	FILE *out = stream;
+	bool whole = ferror(out) == 0;
+
+	if (fclose(out) == 0 && whole)
+		return *text;
+	free(*text);
+	return NULL;
 }
 
 bool text_is_utf8(struct bytes in)

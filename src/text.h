@@ -30,6 +30,10 @@ size_t text_escape_json(struct bytes in, char *out, size_t size);
  * stand as they are. */
 void text_print(const char *text, void *stream);
 
+/* Closes a stream of open_memstream(): what was written to it, malloc'ed, or NULL where memory was
+ * short. `text` is the stream's own pointer. */
+char *text_finish(void *stream, char **text) MUST_CHECK;
+
 bool text_is_utf8(struct bytes in);
 
 /* Shell-like pattern over task names: `*` matches any run of characters, nothing else is special.

@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "arena.h"
@@ -91,8 +90,7 @@ static bool is_older(const struct finder *f, int64_t since_ns, int64_t ns)
 /* Of a process that does the work; others come and go. */
 static bool counts(const struct view_conn *conn)
 {
-	return conn->owner->current && conn->owner->stands &&
-	       (conn->owner->state == SLOT_CONSUMING || conn->owner->state == SLOT_LOADED);
+	return conn->owner->current && conn->owner->stands && slot_is_at_work(conn->owner->state);
 }
 
 /* With several brokers the next one is tried each time: the trouble is one, whichever it was. */
@@ -733,7 +731,6 @@ char *trouble_text(const struct view *view)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
@@ -741,9 +738,5 @@ char *trouble_text(const struct view *view)
 		fprintf(out, "%s\n", view_state_word(view->state));
 	for (size_t i = 0; i < view->n_troubles; i++)
 		put_line(out, &view->troubles[i]);
-	failed = ferror(out) != 0;
-	if (fclose(out) == 0 && !failed)
-		return text;
-	free(text);
-	return NULL;
+	return text_finish(out, &text);
 }
