@@ -21,6 +21,7 @@ enum {
 };
 #define GROUP_KILL_NS (2 * NS_PER_S) /* a dead worker's children: from SIGTERM to SIGKILL */
 #define LEFTOVER_PASS_NS (100 * NS_PER_MS)
+#define DEAF_NS NS_PER_S /* a process that ends is gone by then */
 
 /* ---- all workers of all generations ---- */
 
@@ -543,15 +544,21 @@ static bool listen_to(struct crew *crew, struct worker *w)
 	return got >= 0;
 }
 
-/* A process that ends closes its socket a moment before it can be reaped: it is deaf only if it is
- * still there a pass later. */
+/* A process that ends closes its socket before it can be reaped, on a busy machine long before: it
+ * is deaf only if it is still there a while later. */
 void crew_listen(struct crew *crew)
 {
+	int64_t now_ns = clock_mono_ns();
+
 	for (struct worker *w = NULL; (w = crew_after(crew, w));) {
-		if (w->child.pid > 0 && w->child.ipc < 0)
-			hear_nothing(crew, w);
-		else if (!listen_to(crew, w))
+		if (w->child.pid <= 0)
+			continue;
+		if (w->child.ipc >= 0 && !listen_to(crew, w)) {
 			child_close_ipc(&w->child);
+			w->closed_ns = now_ns;
+		} else if (w->child.ipc < 0 && now_ns - w->closed_ns > DEAF_NS) {
+			hear_nothing(crew, w);
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ struct worker {
 	bool relieved;       /* another process is to take its post */
 	bool renew;          /* it is to be replaced by a fresh one (warren restart, scale) */
 	int64_t since_ns;    /* since when its slot is as it is */
+	int64_t closed_ns;   /* since when its socket is closed, where it is */
 	int64_t leaving_ns;  /* since when it drains */
 	int64_t overdue_ns;  /* for how long a job of it should have been given up */
 	int64_t given_back;  /* as it said last */
