@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -183,13 +182,8 @@ static void put_value(struct line *line, const struct log_field *field)
 
 static void put_stamp(struct line *line)
 {
-	int64_t ms = clock_wall_ms();
-	time_t s = (time_t)(ms / 1000);
-	struct tm tm;
-	char text[40];
-	CHECK(gmtime_r(&s, &tm));
-	size_t len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	(void)snprintf(text + len, sizeof(text) - len, ".%03dZ", (int)(ms % 1000));
+	char text[CLOCK_STAMP_MAX];
+	clock_stamp(clock_wall_ms(), text);
 	put_key(line, "time");
 	if (line->json)
 		put_bytes(line, bytes_of(text));
