@@ -21,6 +21,9 @@ target_link_options(warren_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
 if(WARREN_STRICT)
   target_compile_options(warren_flags INTERFACE -Werror)
 endif()
+if(CMAKE_C_COMPILER_ID MATCHES Clang)
+  target_compile_options(warren_flags INTERFACE -gdwarf-4) # valgrind 3.19 gives up at clang's DWARF 5
+endif()
 if(WARREN_SANITIZER)
   target_compile_options(warren_flags INTERFACE
     -fsanitize=${WARREN_SANITIZER} -fno-omit-frame-pointer -O1)

@@ -29,10 +29,9 @@ import pika
 
 import node
 from broker_fixture import BrokerTest, wait_until
-from harness import BUILD, LEDGER, PLUGINS, WarrendTest
+from harness import BUILD, LEDGER, PLUGINS, SANITIZED, WarrendTest
 
 SEED = int(os.environ.get("WARREN_SEED") or random.SystemRandom().randrange(1, 1 << 32))
-SANITIZED = bool(os.environ.get("WARREN_SANITIZER"))  # slower, and larger than it will ever be elsewhere
 SLOWER = 3 if SANITIZED else 1
 FOLDER = os.path.join(BUILD, "faults")
 SEEN = os.path.join(FOLDER, "seen.jsonl")

@@ -94,10 +94,11 @@ class Board:
         self.free = set(range(RULES))
 
     def environment(self):
-        """For the daemon. Under a sanitizer the library stands before the sanitizer's own."""
+        """For the daemon. Under a sanitizer the library stands before the sanitizer's own, which then needs a slower look at
+        the stack to know who allocated what was lost."""
         options = os.environ.get("ASAN_OPTIONS", "")
         return {"LD_PRELOAD": LIBRARY, "WARREN_FAULTS": self.file.name,
-                "ASAN_OPTIONS": (options + ":" if options else "") + "verify_asan_link_order=0"}
+                "ASAN_OPTIONS": (options + ":" if options else "") + "verify_asan_link_order=0:fast_unwind_on_malloc=0"}
 
     def rule(self, points, roles=None, callers=None, mode=ONCE, nth=1, error=None, pid=0):
         """Sets a rule, at once in force; lift() or `with` ends it, and its counts can still be read."""

@@ -147,7 +147,7 @@ class Damage(NetTest):
 
         Each time the connection is replaced for that reason, nothing behind the damage is believed, and at most one
         run per channel is run again."""
-        daemon = self.begin()
+        daemon = self.begin(self.work(crash_limit=20))  # a message that often comes back is no reason for the quarantine
         damages = ["flip=0", "flip=3", "flip=-1", "half", "badend", "garbage=64"]
         self.random.shuffle(damages)
         for damage in damages:

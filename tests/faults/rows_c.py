@@ -7,8 +7,9 @@ import signal
 import subprocess
 import time
 
-from accounting import SANITIZED, SLOWER, row, seconds_pass, stamp
+from accounting import SLOWER, row, seconds_pass, stamp
 from broker_fixture import wait_until
+from harness import SANITIZED
 from proc import ProcTest, Watch, children, cpu_seconds, touch
 
 PR_SET_CHILD_SUBREAPER = 36

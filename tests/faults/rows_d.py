@@ -4,8 +4,9 @@ import os
 import shutil
 import signal
 
-from accounting import BUILD, SANITIZED, SLOWER, row
+from accounting import BUILD, SLOWER, row
 from broker_fixture import wait_until
+from harness import SANITIZED
 from proc import SABOTEURS, ProcTest, Watch, touch
 
 ONCE = {"attempts": 1, "first": "1s", "factor": 1.0, "max": "1s", "jitter": 0.0}
@@ -465,7 +466,7 @@ class Files(ProcTest):
             line = self.expect(daemon, "reload.refused", since=since)
             self.assertIn(os.path.basename(path), line["error"])
             self.assertIn(words, line["error"])
-            other = self.daemon(bad).start()
+            other = self.daemon(bad.replace("warren.sock", "other.sock")).start()  # the first has its own
             self.assertEqual(other.wait(), 78)
             self.assertIn(os.path.basename(path), other.text())
         self.finish(daemon, bound=0)

@@ -32,6 +32,7 @@ HERE = os.path.join(ROOT, "tests", "run")
 MARK = "WARREN_TEST_RUN"  # in the environment of every process of a daemon under test
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|^==\d+== ", re.M)
 VALGRIND = os.environ.get("WARREN_VALGRIND")
+SANITIZED = bool(os.environ.get("WARREN_SANITIZER"))  # slower, and larger than it will ever be elsewhere
 SLOWER = 20 if VALGRIND else 1
 
 # No fault of warren: threads that are inside of a deaf task when their process leaves.
