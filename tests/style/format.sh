@@ -11,4 +11,4 @@ tool=$(command -v "clang-format-$version" || command -v clang-format) || { echo 
 
 how=(--dry-run -Werror)
 [[ ${1:-} != --fix ]] || how=(-i)
-find src include plugins tests -type f \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | sort -z | xargs -0 "$tool" "${how[@]}"
+find src include plugins tests bench -type f \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | sort -z | xargs -0 "$tool" "${how[@]}"
