@@ -1,5 +1,6 @@
 """What the programs of this folder share: a broker of their own, waiting, the processor time of a process, figures."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -57,8 +58,9 @@ def cpu_ns(pid):
     """The processor time of all threads of a process that are there now."""
     total = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
-            total += int(file.read().split()[0])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
     return total
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Consumes with pika: consume.py URL QUEUE N, one BlockingConnection, N channels."""
 
 import sys
