@@ -43,22 +43,28 @@ static void check(int status, const char *doing)
 }
 
 /* Both close methods begin with the code and the text. */
-static void check_reply(amqp_rpc_reply_t reply, const char *doing)
+static void check_reply(const amqp_rpc_reply_t *reply, const char *doing)
 {
-	if (reply.reply_type == AMQP_RESPONSE_NORMAL)
+	if (reply->reply_type == AMQP_RESPONSE_NORMAL)
 		return;
-	if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
-		fail(doing, amqp_error_string2(reply.library_error));
-	if (reply.reply_type != AMQP_RESPONSE_SERVER_EXCEPTION)
+	if (reply->reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
+		fail(doing, amqp_error_string2(reply->library_error));
+	if (reply->reply_type != AMQP_RESPONSE_SERVER_EXCEPTION)
 		fail(doing, "no answer");
 
 	amqp_bytes_t text = { 0 };
-	if (reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD)
-		text = ((amqp_channel_close_t *)reply.reply.decoded)->reply_text;
-	else if (reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD)
-		text = ((amqp_connection_close_t *)reply.reply.decoded)->reply_text;
+	if (reply->reply.id == AMQP_CHANNEL_CLOSE_METHOD)
+		text = ((amqp_channel_close_t *)reply->reply.decoded)->reply_text;
+	else if (reply->reply.id == AMQP_CONNECTION_CLOSE_METHOD)
+		text = ((amqp_connection_close_t *)reply->reply.decoded)->reply_text;
 	fprintf(stderr, "bare: %s: %.*s\n", doing, (int)text.len, (const char *)text.bytes);
 	exit(1);
+}
+
+static void check_last(amqp_connection_state_t conn, const char *doing)
+{
+	const amqp_rpc_reply_t reply = amqp_get_rpc_reply(conn);
+	check_reply(&reply, doing);
 }
 
 static amqp_connection_state_t open_connection(const char *url)
@@ -74,9 +80,9 @@ static amqp_connection_state_t open_connection(const char *url)
 	if (to.ssl)
 		fail("reading the URL", "no TLS here");
 	check(amqp_socket_open(sock, to.host, to.port), "connecting");
-	check_reply(amqp_login(conn, to.vhost, 0, FRAME_SIZE, 0, AMQP_SASL_METHOD_PLAIN, to.user,
-			to.password),
-	    "logging in");
+	const amqp_rpc_reply_t reply = amqp_login(
+	    conn, to.vhost, 0, FRAME_SIZE, 0, AMQP_SASL_METHOD_PLAIN, to.user, to.password);
+	check_reply(&reply, "logging in");
 	free(parts);
 	return conn;
 }
@@ -84,17 +90,17 @@ static amqp_connection_state_t open_connection(const char *url)
 static void open_channel(amqp_connection_state_t conn, amqp_channel_t channel)
 {
 	amqp_channel_open(conn, channel);
-	check_reply(amqp_get_rpc_reply(conn), "opening a channel");
+	check_last(conn, "opening a channel");
 }
 
 static void start_consumer(amqp_connection_state_t conn, amqp_channel_t channel, const char *queue)
 {
 	open_channel(conn, channel);
 	amqp_basic_qos(conn, channel, 0, 1, 0);
-	check_reply(amqp_get_rpc_reply(conn), "setting the prefetch count");
+	check_last(conn, "setting the prefetch count");
 	amqp_basic_consume(
 	    conn, channel, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
-	check_reply(amqp_get_rpc_reply(conn), "consuming");
+	check_last(conn, "consuming");
 }
 
 static void next_frame(amqp_connection_state_t conn, amqp_frame_t *frame)
@@ -229,9 +235,10 @@ static void publish_all(const char *url, const char *queue, int count, int bytes
 	amqp_connection_state_t conn = open_connection(url);
 	open_channel(conn, 1);
 	amqp_confirm_select(conn, 1);
-	check_reply(amqp_get_rpc_reply(conn), "asking for confirms");
+	check_last(conn, "asking for confirms");
 	publish(conn, queue, (uint64_t)count, body, (uint64_t)window);
-	check_reply(amqp_connection_close(conn, AMQP_REPLY_SUCCESS), "closing");
+	const amqp_rpc_reply_t reply = amqp_connection_close(conn, AMQP_REPLY_SUCCESS);
+	check_reply(&reply, "closing");
 	check(amqp_destroy_connection(conn), "closing");
 	amqp_bytes_free(body);
 }

@@ -23,6 +23,11 @@ def end_on_signals():
         signal.signal(number, lambda *_: sys.exit(1))
 
 
+def bound(command):
+    """A command that ends with this process even where that is killed."""
+    return ["setpriv", "--pdeathsig", "KILL", *command]
+
+
 def wait_until(condition, what):
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):

@@ -1,4 +1,4 @@
-/* The only caller of clock_gettime. */
+/* The only caller of clock_gettime, and how a moment is written. */
 #include "clock.h"
 
 #include <stdio.h>

@@ -16,8 +16,8 @@ int64_t clock_wall_ms(void);
 
 enum { CLOCK_STAMP_MAX = 96 }; /* for every number; the years that a log sees take 24 and NUL */
 
-/* Writes wall-clock milliseconds as UTC, RFC 3339: 2024-01-01T00:00:00.000Z. Takes no lock and no
- * memory, as gmtime_r does, so a signal handler may call it too. */
+/* Writes wall-clock milliseconds as UTC, RFC 3339: 2024-01-01T00:00:00.000Z. Unlike gmtime_r it
+ * takes no lock and no memory, so a signal handler may call it too. */
 void clock_stamp(int64_t wall_ms, char text[CLOCK_STAMP_MAX]);
 
 /* Milliseconds until a monotonic deadline for poll(): 0 when passed, at most `cap_ms`, rounded up.

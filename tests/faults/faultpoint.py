@@ -16,6 +16,8 @@ import struct
 import subprocess
 import tempfile
 
+from harness import asan_options
+
 BUILD = os.environ.get("WARREN_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
 LIBRARY = os.path.join(BUILD, "tests", "faults", "faultpoint.so")
 
@@ -96,9 +98,8 @@ class Board:
     def environment(self):
         """For the daemon. Under a sanitizer the library stands before the sanitizer's own, which then needs a slower look at
         the stack to know who allocated what was lost."""
-        options = os.environ.get("ASAN_OPTIONS", "")
         return {"LD_PRELOAD": LIBRARY, "WARREN_FAULTS": self.file.name,
-                "ASAN_OPTIONS": (options + ":" if options else "") + "verify_asan_link_order=0:fast_unwind_on_malloc=0"}
+                "ASAN_OPTIONS": asan_options("verify_asan_link_order=0:fast_unwind_on_malloc=0")}
 
     def rule(self, points, roles=None, callers=None, mode=ONCE, nth=1, error=None, pid=0):
         """Sets a rule, at once in force; lift() or `with` ends it, and its counts can still be read."""

@@ -38,6 +38,12 @@ SLOWER = 20 if VALGRIND else 1
 # No fault of warren: threads that are inside of a deaf task when their process leaves.
 os.environ.setdefault("TSAN_OPTIONS", "report_thread_leaks=0")
 
+
+def asan_options(more):
+    """These, besides those that there are."""
+    return ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), more]))
+
+
 # A test that is terminated tidies up like one that is interrupted.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -5,7 +5,7 @@ import signal
 import tempfile
 import unittest
 
-from harness import LEDGER, WarrendTest, wait_until
+from harness import LEDGER, WarrendTest, asan_options, wait_until
 
 
 def work(**more):
@@ -134,8 +134,8 @@ class Crash(WarrendTest):
 
     def test_a_child_of_a_task_speaks_for_itself_alone(self):
         # of a child with one of the threads no sanitizer knows what it still reaches
-        leaks = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "detect_leaks=0"]))
-        daemon = self.daemon(self.settings([work(threads=1)]), environment={"ASAN_OPTIONS": leaks}).start().consuming()
+        options = {"ASAN_OPTIONS": asan_options("detect_leaks=0")}
+        daemon = self.daemon(self.settings([work(threads=1)]), environment=options).start().consuming()
         self.put("work", f"parent;child;wait {daemon.path('go')}", delivery_mode=2)
         daemon.ran("parent", what="start")
         open(daemon.path("go"), "w").close()
