@@ -87,7 +87,7 @@ struct broker {
 	struct channel *channels; /* index = number - 1 */
 	unsigned n_channels, channel_max;
 	struct broker_error error;
-	bool lost;
+	bool lost, tls;
 	bool in_message;                  /* the last frame belongs to a message that goes on */
 	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
@@ -233,6 +233,13 @@ int broker_fd(const struct broker *broker)
 	return amqp_get_sockfd(broker->amqp);
 }
 
+/* What TLS has decrypted already, nobody can ask for. */
+bool broker_holds_more(const struct broker *broker)
+{
+	return broker->tls || broker->lost || amqp_frames_enqueued(broker->amqp) ||
+	       amqp_data_in_buffer(broker->amqp);
+}
+
 void broker_shutdown(int fd)
 {
 	(void)shutdown(fd, SHUT_RDWR);
@@ -365,6 +372,7 @@ static bool open_tls(struct broker *broker, const struct conf_broker *conf, cons
 static bool open_socket(struct broker *broker, const struct conf_broker *conf,
     const struct url *url, int64_t deadline, struct broker_error *error)
 {
+	broker->tls = url->tls;
 	return url->tls ? open_tls(broker, conf, url, deadline, error)
 			: open_plain(broker, url, deadline, error);
 }

@@ -105,6 +105,9 @@ void broker_destroy(struct broker *broker, int wait_ms);
 
 int broker_fd(const struct broker *broker);
 
+/* Whether broker_read may find something although the socket has nothing. */
+bool broker_holds_more(const struct broker *broker);
+
 /* Ends every call that blocks in this connection. The one function that any thread may call, given
  * that the connection is not destroyed meanwhile. */
 void broker_shutdown(int fd);

@@ -59,6 +59,8 @@ void clock_stamp(int64_t wall_ms, char text[CLOCK_STAMP_MAX])
 
 int clock_until_ms(int64_t deadline_ns, int cap_ms)
 {
+	if (deadline_ns == CLOCK_NEVER)
+		return cap_ms;
 	int64_t left = deadline_ns - clock_mono_ns();
 	if (left <= 0)
 		return 0;

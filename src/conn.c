@@ -19,6 +19,7 @@
 
 enum {
 	TICK_MS = 250,
+	VIGIL_MS = 1, /* for so long, or twice as long, nobody reads where a leader stays away */
 	EVENTS_AT_A_TIME = 256, /* read in one turn */
 	GOODBYE_MS = 2000,
 };
@@ -36,9 +37,14 @@ struct conn {
 	char client_name[160]; /* shown by the broker */
 
 	pthread_mutex_t lock;
-	struct broker *broker; /* NULL while there is none */
-	bool broken;           /* the keeper is to tear it down */
-	bool leading;          /* somebody has the role of reading */
+	struct broker *broker;      /* NULL while there is none */
+	bool broken;                /* the keeper is to tear it down */
+	bool leading;               /* somebody has the role of reading, */
+	struct conn_waiter *reader; /* the leader's own, NULL: the keeper */
+	bool kept;  /* the last leader left with the role, and nobody has led since */
+	bool vigil; /* the keeper looks whether it stays away */
+	unsigned keeps, seen_keeps; /* how often that was; the keeper's last look */
+	int64_t left_ns;            /* a waiter left with what it waited for */
 	bool hurry, stopping, no_reconnect;
 	struct conn_waiter *followers;     /* asleep, the one who came last first */
 	const struct conn_waiter *polling; /* the leader's, while it sleeps in poll */
@@ -77,8 +83,9 @@ void conn_waiter_init(struct conn_waiter *waiter)
 	PTOK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
 	PTOK(pthread_cond_init(&waiter->cond, &attr));
 	PTOK(pthread_condattr_destroy(&attr));
-	waiter->ready = waiter->waiting = false;
+	waiter->ready = waiter->brief = waiter->waiting = false;
 	waiter->next = waiter->prev = NULL;
+	waiter->seat = NULL;
 }
 
 void conn_waiter_fini(struct conn_waiter *waiter)
@@ -96,6 +103,11 @@ void conn_unlock(struct conn *conn)
 {
 	atomic_store_explicit(&conn->held_since_ns, 0, memory_order_relaxed);
 	PTOK(pthread_mutex_unlock(&conn->lock));
+}
+
+int64_t conn_locked_ns(const struct conn *conn)
+{
+	return atomic_load_explicit(&conn->held_since_ns, memory_order_relaxed);
 }
 
 static struct timespec to_timespec(int64_t ns)
@@ -150,6 +162,11 @@ static void pass_on(struct conn *conn)
 		}
 }
 
+struct conn_waiter *conn_reader(struct conn *conn)
+{
+	return conn->reader;
+}
+
 void conn_ready(struct conn *conn, struct conn_waiter *waiter)
 {
 	waiter->ready = true;
@@ -183,8 +200,9 @@ static bool may_read(struct conn *conn)
 }
 
 /* Reads what is there. True when something came; false also when the connection is lost. */
-static bool drain(struct conn *conn, const struct conn_waiter *waiter)
+static bool drain(struct conn *conn)
 {
+	const struct conn_waiter *waiter = conn->reader;
 	bool some = false;
 	for (int i = 0; i < EVENTS_AT_A_TIME && !conn->broken && may_read(conn); i++) {
 		struct event event;
@@ -243,33 +261,62 @@ static void poll_unlocked(
 		(void)eventfd_read(conn->wake_fd, &value);
 }
 
-/* One turn as the leader: read what is there, or else wait for it. */
-static void lead(struct conn *conn, const struct conn_waiter *waiter, int64_t deadline_ns)
+/* One turn as the leader: read what is there, or else wait for it. What the socket has is asked for
+ * by poll alone, as it mostly has nothing. */
+static void lead(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_ns)
 {
 	conn->leading = true;
+	conn->reader = waiter;
+	conn->kept = false;
 	bool reads = may_read(conn);
 	if (!reads)
 		keep_alive_unread(conn);
-	bool some = reads && drain(conn, waiter);
+	bool some = reads && broker_holds_more(conn->broker) && drain(conn);
 	if (!some && !conn->broken && !(waiter && waiter->ready)) {
 		poll_unlocked(conn, waiter, reads, deadline_ns);
 		if (!conn->broken)
-			(void)drain(conn, waiter);
+			(void)drain(conn);
 	}
 	conn->leading = false;
+	conn->reader = NULL;
 	if (conn->broken)
 		wake_keeper(conn);
 }
 
+/*
+ * What the thread leaves for takes less time than to wake another one. But one message now and then
+ * is worth no vigil.
+ */
+static bool may_keep(const struct conn *conn, const struct conn_waiter *waiter)
+{
+	return waiter->ready && waiter->brief && conn->followers &&
+	       conn_locked_ns(conn) - conn->left_ns < VIGIL_MS * NS_PER_MS;
+}
+
+static void keep_role(struct conn *conn)
+{
+	conn->kept = true;
+	conn->keeps++;
+	if (!conn->vigil) {
+		conn->vigil = true;
+		wake_keeper(conn);
+	}
+}
+
 bool conn_wait(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_ns)
 {
-	while (!waiter->ready && clock_mono_ns() < deadline_ns) {
+	while (!waiter->ready && (deadline_ns == CLOCK_NEVER || clock_mono_ns() < deadline_ns)) {
 		if (conn->broker && !conn->broken && !conn->leading)
 			lead(conn, waiter, deadline_ns);
 		else
 			follow(conn, waiter, deadline_ns);
 	}
-	pass_on(conn);
+	if (may_keep(conn, waiter))
+		keep_role(conn);
+	else
+		pass_on(conn);
+	if (waiter->ready)
+		conn->left_ns = conn_locked_ns(conn);
 	return waiter->ready;
 }
 
@@ -424,7 +471,7 @@ static void look_after(struct conn *conn)
 			keep_alive_unread(conn);
 		} else {
 			conn->leading = true;
-			(void)drain(conn, NULL);
+			(void)drain(conn);
 			conn->leading = false;
 		}
 		pass_on(conn);
@@ -433,9 +480,22 @@ static void look_after(struct conn *conn)
 		conn->ops->tick(conn->owner, clock_mono_ns());
 }
 
+/* The role that a leader left with, and has not come back for since the last look, is passed on. */
+static void keep_vigil(struct conn *conn)
+{
+	bool same = conn->keeps == conn->seen_keeps;
+	conn->seen_keeps = conn->keeps;
+	if (!same)
+		return;
+	if (conn->kept)
+		pass_on(conn);
+	conn->vigil = conn->kept = false;
+}
+
 static void *keeper_main(void *arg)
 {
 	struct conn *conn = arg;
+	int64_t look_at_ns = 0;
 	conn_lock(conn);
 	while (!conn->stopping) {
 		int64_t now = clock_mono_ns(), until = now + TICK_MS * NS_PER_MS;
@@ -452,9 +512,15 @@ static void *keeper_main(void *arg)
 			}
 			until = conn->connect_at_ns;
 		} else if (conn->broker && !conn->broken) {
-			look_after(conn);
+			if (conn->hurry || now >= look_at_ns) {
+				look_after(conn);
+				look_at_ns = until;
+			}
 			if (conn->hurry && !conn->leading)
 				continue;
+			if (conn->vigil)
+				keep_vigil(conn);
+			until = conn->vigil ? now + VIGIL_MS * NS_PER_MS : look_at_ns;
 		}
 		if (!conn->keeper_wake.ready)
 			sleep_until(conn, &conn->keeper_wake, until);

@@ -9,6 +9,11 @@
  * waits, because every thread is busy in a task, a keeper thread looks after the connection four
  * times a second: heartbeats never depend on a plugin. The keeper also connects, and connects
  * again.
+ *
+ * A leader that leaves with what it waited for passes the role on, which wakes another thread.
+ * Where it will be back before that one has woken up, that is most of what a message costs: then it
+ * keeps the role, and the keeper, which looks every millisecond as long as that happens, passes it
+ * on for a leader that stays away.
  */
 #ifndef WARREN_CONN_H
 #define WARREN_CONN_H
@@ -41,8 +46,10 @@ struct conn_ops {
 struct conn_waiter {
 	pthread_cond_t cond;
 	bool ready;   /* set by conn_ready, cleared by conn_wait's caller */
+	bool brief;   /* the owner's: it will wait again within microseconds */
 	bool waiting; /* asleep as a follower */
 	struct conn_waiter *next, *prev;
+	void *seat; /* the owner's, for conn_reader's caller */
 };
 
 void conn_waiter_init(struct conn_waiter *waiter);
@@ -69,6 +76,9 @@ bool conn_try_lock(struct conn *conn) MUST_CHECK;
 void conn_seize(struct conn *conn);
 void conn_unlock(struct conn *conn);
 
+/* When the caller got the lock, as far as it has not slept since: a clock that costs nothing. */
+int64_t conn_locked_ns(const struct conn *conn);
+
 /* The connection, or NULL while there is none. Lock held; valid until it is released. */
 struct broker *conn_broker(struct conn *conn);
 
@@ -80,6 +90,10 @@ void conn_broken(struct conn *conn);
  * passed; true when ready. Meanwhile the caller may be the one who reads for all.
  */
 bool conn_wait(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_ns);
+
+/* For what is called with an event: the waiter of the thread that reads it, NULL for the keeper's.
+ */
+struct conn_waiter *conn_reader(struct conn *conn);
 
 /* What `waiter` waits for is there. Lock held. */
 void conn_ready(struct conn *conn, struct conn_waiter *waiter);

@@ -16,14 +16,31 @@ void identity_init(void)
 		sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 }
 
+/* Most of what is hashed is a few bytes long, and to hash it costs less than the call. */
 struct hasher {
 	EVP_MD_CTX *context;
 	bool good;
+	unsigned char gathered[512];
+	size_t n;
 };
+
+static void hash(struct hasher *h, const void *data, size_t len)
+{
+	h->good = h->good && (len == 0 || EVP_DigestUpdate(h->context, data, len) == 1);
+}
 
 static void put(struct hasher *h, const void *data, size_t len)
 {
-	h->good = h->good && (len == 0 || EVP_DigestUpdate(h->context, data, len) == 1);
+	if (len > sizeof(h->gathered) - h->n) {
+		hash(h, h->gathered, h->n);
+		h->n = 0;
+	}
+	if (len > sizeof(h->gathered)) {
+		hash(h, data, len);
+	} else if (len) {
+		memcpy(h->gathered + h->n, data, len);
+		h->n += len;
+	}
 }
 
 static void put_number(struct hasher *h, uint64_t n)
@@ -118,8 +135,10 @@ static void put_body(struct hasher *h, struct bytes body)
 void identity_of(const struct warren_job *job, uint8_t identity[IDENTITY_LEN])
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
-	struct hasher h = { .context = EVP_MD_CTX_new() };
+	struct hasher h;
 
+	h.context = EVP_MD_CTX_new();
+	h.n = 0;
 	memset(identity, 0, IDENTITY_LEN);
 	h.good =
 	    h.context && EVP_DigestInit_ex(h.context, sha256 ? sha256 : EVP_sha256(), NULL) == 1;
@@ -128,6 +147,7 @@ void identity_of(const struct warren_job *job, uint8_t identity[IDENTITY_LEN])
 	put_bytes(&h, job->first_routing_key);
 	put_body(&h, job->msg.body);
 	put_properties(&h, &job->msg.props);
+	hash(&h, h.gathered, h.n);
 	if (h.good && EVP_DigestFinal_ex(h.context, digest, NULL) == 1)
 		memcpy(identity, digest, IDENTITY_LEN);
 	EVP_MD_CTX_free(h.context);

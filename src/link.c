@@ -21,6 +21,7 @@ enum {
 	UNREAD_BYTES = 16 * 1024 * 1024,
 	LEASES = 32,    /* lost ones that are remembered */
 	ENDED_JOBS = 8, /* of each thread; a late call on one of them is answered, not a crash */
+	MEAN_OF = 64,   /* jobs, about: how long a queue's take */
 };
 
 /* A broker whose writes block for 15 s (rabbit's send_timeout) drops the connection. */
@@ -30,6 +31,8 @@ enum {
 #define LOOK_NS (5 * NS_PER_S)          /* how often a queue is asked how many messages wait, */
 #define LOOK_EACH_NS (NS_PER_S / 10)    /* and for many queues this for each */
 #define HEARD_NS (10 * NS_PER_S)        /* by then the supervisor has heard what it was told */
+#define BRIEF_NS (NS_PER_MS / 50)       /* about what it takes to wake another thread */
+#define LONG_NS NS_PER_MS /* from here on all are alike: the role of reading is passed on */
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
 
@@ -55,6 +58,7 @@ struct source {
 	char name[BROKER_NAME_MAX + 1]; /* as the broker knows it: differs for a server-named one */
 	int64_t retry_at_ns, backoff_ns;
 	int64_t look_at_ns;
+	int64_t mean_ns;               /* that its jobs take, LONG_NS at most */
 	int64_t ready, dead, seen_ns;  /* what was seen there; -1: unknown */
 	bool paused;                   /* as the operator wishes */
 	int code;                      /* the broker's, of `trouble` */
@@ -68,7 +72,7 @@ struct source {
 	bool wants_notice, notice_sent; /* about a message that the library cannot decode */
 };
 
-/* One worker thread's channel. The comment says what its state waits for. */
+/* A channel that consumes. The comment says what its state waits for. */
 enum lane_state {
 	LANE_DOWN, /* its source to be ready, retry_at, and its thread to end a job that it lost */
 	LANE_OPENING,   /* channel.open-ok */
@@ -83,18 +87,29 @@ enum lane_state {
 struct lane {
 	enum lane_state state;
 	struct source *source;
-	unsigned number; /* of the thread in this link */
-	uint64_t epoch;  /* changes whenever what was delivered before can no longer be acked */
+	struct seat *seat; /* of the thread that has it now */
+	unsigned number;
+	uint64_t epoch; /* changes whenever what was delivered before can no longer be acked */
 	int64_t answer_by_ns, retry_at_ns;
-	struct conn_waiter waiter;
-	struct inbox own, *inbox;   /* `inbox` is the source's where nothing is acked */
-	struct warren_job *running; /* out, with the thread */
-	struct warren_job *ended[ENDED_JOBS];
-	unsigned n_ended;            /* in all */
+	struct inbox own, *inbox;    /* `inbox` is the source's where nothing is acked */
+	struct warren_job *running;  /* out, with the thread */
 	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
 	char tag[64];
+};
+
+/*
+ * One worker thread's place, which always has a lane. Lanes change seats: a thread that reads what
+ * came for an idle lane takes that lane over and runs the job itself, for it is awake. So there are
+ * as many lanes of each queue at work as before, and each thread still has one channel.
+ */
+struct seat {
+	struct lane *lane;
+	struct conn_waiter waiter;
+	int64_t took_ns; /* the job in hand */
+	struct warren_job *ended[ENDED_JOBS];
+	unsigned n_ended; /* in all */
 };
 
 /* What the control channel is building. */
@@ -122,8 +137,10 @@ struct link {
 	struct source *sources;
 	size_t n_sources;
 	struct lane *lanes;
+	struct seat *seats; /* as many */
 	unsigned n_lanes;
 	struct control control;
+	int pid;         /* of this process */
 	uint64_t epochs; /* the last one given out */
 	bool draining, was_consuming;
 	enum warren_stop stop; /* raised on every job that is taken from now on */
@@ -196,7 +213,7 @@ static struct warren_job *make_job(struct link *link, struct lane *lane, struct 
 	event->msg = (struct msg){ 0 };
 	job->origin = (struct origin){ lane->number + FIRST_LANE, lane->epoch, event->tag };
 	job->taken_ns = clock_mono_ns();
-	(void)snprintf(job->id, sizeof(job->id), "%d.%u.%llu", (int)getpid(),
+	(void)snprintf(job->id, sizeof(job->id), "%d.%u.%llu", link->pid,
 	    link->setup.thread_offset + lane->number, (unsigned long long)++lane->jobs);
 	return job;
 }
@@ -217,16 +234,55 @@ static void give_back_waiting(struct link *link, struct lane *lane)
 	}
 }
 
-/* A delivery is its lane's own; without acks any thread of the queue that is free may have it. */
+static bool is_idle(const struct lane *lane)
+{
+	return !lane->running && !lane->over;
+}
+
+/* The thread that reads for all, given that it waits for a job itself; it may be the keeper. */
+static struct seat *free_reader(struct link *link)
+{
+	struct conn_waiter *reader = conn_reader(link->conn);
+	return reader && !reader->ready ? reader->seat : NULL;
+}
+
+static void exchange_lanes(struct seat *a, struct seat *b)
+{
+	struct lane *lane = a->lane;
+	a->lane = b->lane;
+	b->lane = lane;
+	a->lane->seat = a;
+	b->lane->seat = b;
+}
+
+static void hand_over(struct link *link, struct seat *seat)
+{
+	seat->waiter.brief = seat->lane->source->mean_ns < BRIEF_NS;
+	conn_ready(link->conn, &seat->waiter);
+}
+
+/* A delivery of an idle lane is the reader's, who need not be woken. */
 static void wake_for(struct link *link, struct lane *lane)
 {
+	struct seat *reader = free_reader(link);
+	if (reader && is_idle(lane))
+		exchange_lanes(reader, lane->seat);
+	hand_over(link, lane->seat);
+}
+
+/* Without acks any thread of the queue that is free may have it. */
+static void wake_any(struct link *link, struct lane *lane)
+{
 	const struct source *source = lane->source;
-	for (unsigned i = 0; lane->running && link->setup.no_ack && i < source->n_lanes; i++) {
+	struct seat *reader = free_reader(link);
+	if (reader && reader->lane->source == source)
+		lane = reader->lane;
+	for (unsigned i = 0; lane->running && i < source->n_lanes; i++) {
 		struct lane *other = &link->lanes[source->first_lane + i];
-		if (!other->running && !other->waiter.ready)
+		if (!other->running && !other->seat->waiter.ready)
 			lane = other;
 	}
-	conn_ready(link->conn, &lane->waiter);
+	hand_over(link, lane->seat);
 }
 
 static void on_delivery(struct link *link, struct lane *lane, struct event *event)
@@ -250,7 +306,10 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		conn_broken(link->conn);
 		return;
 	}
-	wake_for(link, lane);
+	if (link->setup.no_ack)
+		wake_any(link, lane);
+	else
+		wake_for(link, lane);
 }
 
 /* ---- trouble ---- */
@@ -316,7 +375,7 @@ static void lane_lost(struct link *link, struct lane *lane)
 	lane->state = LANE_DOWN;
 	lane->retry_at_ns = 0;
 	if (link->draining)
-		conn_ready(link->conn, &lane->waiter);
+		conn_ready(link->conn, &lane->seat->waiter);
 	if (link->setup.no_ack)
 		return; /* its jobs were nobody else's from the moment they were sent */
 	if (lane->running)
@@ -832,7 +891,7 @@ static void on_lane_event(struct link *link, struct lane *lane, struct event *ev
 		lane->state = link->draining ? LANE_DOWN : LANE_PAUSED; /* nothing more comes */
 		if (lane->source->paused && !link->setup.no_ack)
 			give_back_waiting(link, lane);
-		conn_ready(link->conn, &lane->waiter);
+		conn_ready(link->conn, &lane->seat->waiter);
 		break;
 	default:
 		event_drop(event);
@@ -1075,8 +1134,11 @@ static void init_lane(struct link *link, struct source *source, unsigned number)
 	init_inbox(&lane->own);
 	lane->inbox = link->setup.no_ack ? &source->shared : &lane->own;
 	lane->answer_by_ns = CLOCK_NEVER;
-	conn_waiter_init(&lane->waiter);
-	(void)snprintf(lane->tag, sizeof(lane->tag), "warren.%d.%u", (int)getpid(),
+	lane->seat = &link->seats[number];
+	lane->seat->lane = lane;
+	conn_waiter_init(&lane->seat->waiter);
+	lane->seat->waiter.seat = lane->seat;
+	(void)snprintf(lane->tag, sizeof(lane->tag), "warren.%d.%u", link->pid,
 	    link->setup.thread_offset + number);
 }
 
@@ -1085,8 +1147,10 @@ struct link *link_create(const struct link_setup *setup)
 	struct link *link = xcalloc(1, sizeof(*link));
 	link->setup = *setup;
 	link->conf = setup->conf;
+	link->pid = (int)getpid();
 	link->n_lanes = link_count_threads(setup);
 	link->lanes = xcalloc(link->n_lanes, sizeof(*link->lanes));
+	link->seats = xcalloc(link->n_lanes, sizeof(*link->seats));
 	link->sources = xcalloc(setup->conf->n_queues, sizeof(*link->sources));
 	link->control.answer_by_ns = CLOCK_NEVER;
 	link->control.ladder_wanted = setup->no_ack ? -1 : topology_top_rung(setup->conf);
@@ -1100,6 +1164,7 @@ struct link *link_create(const struct link_setup *setup)
 		struct source *source = &link->sources[link->n_sources++];
 		source->queue = queue;
 		source->ready = source->dead = -1;
+		source->mean_ns = LONG_NS;
 		init_inbox(&source->shared);
 		source->first_lane = number;
 		source->n_lanes = lanes;
@@ -1128,19 +1193,14 @@ void link_destroy(struct link *link)
 	for (unsigned i = 0; i < link->n_lanes; i++) {
 		(void)drop_waiting(link, link->lanes[i].inbox);
 		for (unsigned k = 0; k < ENDED_JOBS; k++)
-			job_destroy(link->lanes[i].ended[k]);
-		conn_waiter_fini(&link->lanes[i].waiter);
+			job_destroy(link->seats[i].ended[k]);
+		conn_waiter_fini(&link->seats[i].waiter);
 	}
 	script_free(link->control.script);
 	free(link->lanes);
+	free(link->seats);
 	free(link->sources);
 	free(link);
-}
-
-const struct conf_queue *link_queue(const struct link *link, unsigned thread)
-{
-	CHECK(thread < link->n_lanes);
-	return link->lanes[thread].source->queue;
 }
 
 /* Un-acked deliveries may still come until the cancel has taken effect, and nobody else has them.
@@ -1154,17 +1214,19 @@ static bool has_ended(const struct link *link, const struct lane *lane)
 struct warren_job *link_take(struct link *link, unsigned thread)
 {
 	CHECK(thread < link->n_lanes);
-	struct lane *lane = &link->lanes[thread];
+	struct seat *seat = &link->seats[thread];
+	struct warren_job *job;
 	conn_lock(link->conn);
-	CHECK(!lane->running);
-	while (!(lane->running = pop_waiting(link, lane->inbox)) && !has_ended(link, lane)) {
-		lane->waiter.ready = false;
-		(void)conn_wait(link->conn, &lane->waiter, CLOCK_NEVER);
+	CHECK(!seat->lane->running);
+	while (!(job = pop_waiting(link, seat->lane->inbox)) && !has_ended(link, seat->lane)) {
+		seat->waiter.ready = false;
+		(void)conn_wait(link->conn, &seat->waiter, CLOCK_NEVER);
 	}
-	struct warren_job *job = lane->running;
+	seat->lane->running = job;
 	if (job && link->stop)
 		job_stop(job, link->stop);
 	conn_unlock(link->conn);
+	seat->took_ns = clock_mono_ns();
 	return job;
 }
 
@@ -1180,35 +1242,44 @@ static bool send_settlement(
 }
 
 /* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
-static void keep_ended(struct lane *lane, struct warren_job *job)
+static void keep_ended(struct seat *seat, struct warren_job *job)
 {
-	struct warren_job **place = &lane->ended[lane->n_ended++ % ENDED_JOBS];
+	struct warren_job **place = &seat->ended[seat->n_ended++ % ENDED_JOBS];
 	job_end(job);
 	job_destroy(*place);
 	*place = job;
 }
 
+/* With all that its settling took, but not the wait for the lock. */
+static void note_length(struct source *source, int64_t ns)
+{
+	source->mean_ns += ((ns < LONG_NS ? ns : LONG_NS) - source->mean_ns) / MEAN_OF;
+}
+
 bool link_settle(
     struct link *link, unsigned thread, struct warren_job *job, enum link_settlement how)
 {
-	struct lane *lane = &link->lanes[thread];
 	bool ok = true;
+	int64_t now = clock_mono_ns();
 	conn_lock(link->conn);
+	struct seat *seat = &link->seats[thread];
+	struct lane *lane = seat->lane;
 	CHECK(lane->running == job);
 	lane->running = NULL;
+	note_length(lane->source, now - seat->took_ns);
 	if (how != LINK_NOTHING && !link->setup.no_ack)
 		ok = job->origin.epoch == lane->epoch && send_settlement(link, job, how);
 	if (lane->state == LANE_DOWN && conn_broker(link->conn))
 		next_errand(link);
 	conn_unlock(link->conn);
-	keep_ended(lane, job);
+	keep_ended(seat, job);
 	return ok;
 }
 
 void link_give_up(struct link *link, unsigned thread, struct warren_job *twin)
 {
-	struct lane *lane = &link->lanes[thread];
 	conn_lock(link->conn);
+	struct lane *lane = link->seats[thread].lane;
 	CHECK(lane->running && !lane->over);
 	if (atomic_load(&lane->running->lost))
 		job_stop(twin, WARREN_STOP_LOST);
@@ -1253,7 +1324,7 @@ void link_drain(struct link *link)
 			cancel_lane(link, lane);
 		if (!link->setup.no_ack)
 			give_back_waiting(link, lane);
-		conn_ready(link->conn, &lane->waiter);
+		conn_ready(link->conn, &lane->seat->waiter);
 	}
 	conn_hurry(link->conn, false);
 	conn_unlock(link->conn);
@@ -1270,7 +1341,7 @@ void link_stop_jobs(struct link *link, enum warren_stop stop)
 			job_stop(lane->running, stop);
 		if (stop == WARREN_STOP_NOW && link->setup.no_ack)
 			dropped += drop_waiting(link, lane->inbox);
-		conn_ready(link->conn, &lane->waiter);
+		conn_ready(link->conn, &lane->seat->waiter);
 	}
 	conn_unlock(link->conn);
 	if (dropped)

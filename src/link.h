@@ -36,10 +36,9 @@ bool link_start(struct link *link) MUST_CHECK;
 /* After link_drain, when no thread is inside. NULL is accepted. */
 void link_destroy(struct link *link);
 
-const struct conf_queue *link_queue(const struct link *link, unsigned thread);
-
 /*
- * The next job of thread `thread` (0 to link_count_threads - 1), or NULL when it is to end. Blocks;
+ * The next job of thread `thread` (0 to link_count_threads - 1), or NULL when it is to end. It may
+ * be of any queue of the link, but of each at most as many are out as it has `threads`. Blocks;
  * meanwhile the calling thread may be the one that reads the connection for all, so its stack must
  * be BROKER_STACK_SIZE. The job is the caller's until link_settle.
  */

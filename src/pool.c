@@ -403,7 +403,7 @@ static void take_on(struct pool_thread *t, struct warren_job *job, bool trusted)
 	job->task = plugins_find_for(t->pool->setup.plugins, job->queue, job->task_name);
 	uint32_t place = tally_place(t->pool, job->queue, job->task);
 	t->tally = score_tally(t->pool->setup.score, place);
-	score_take(t->row, place);
+	score_take(t->row, (uint32_t)job->queue->index, place);
 	tally_count(t->tally, COUNT_TAKEN, 1);
 	if (job->msg.redelivered)
 		tally_count(t->tally, COUNT_REDELIVERED, 1);
@@ -516,11 +516,11 @@ static void count(struct pool_thread *t, const struct settlement *s, const struc
 static bool close_lease(struct pool_thread *t, struct warren_job *job, enum link_settlement how)
 {
 	char id[sizeof(job->id)];
+	const struct conf_queue *queue = job->queue;
 	memcpy(id, job->id, sizeof(id));
 	if (link_settle(t->link, t->link_number, job, how))
 		return true;
-	log_event(LOG_WARN, "ack.stale", L_STR("job", id),
-	    L_STR("queue", link_queue(t->link, t->link_number)->label));
+	log_event(LOG_WARN, "ack.stale", L_STR("job", id), L_STR("queue", queue->label));
 	tally_count(t->tally, COUNT_STALE, 1);
 	return false;
 }
@@ -746,8 +746,7 @@ static bool make_thread(struct pool_thread *t)
 		return false;
 	}
 	t->made = true;
-	(void)snprintf(name, sizeof(name), "%u %.10s", t->number % 1000,
-	    link_queue(t->link, t->link_number)->label);
+	(void)snprintf(name, sizeof(name), "thread %u", t->number);
 	(void)pthread_setname_np(t->thread, name);
 	return true;
 }
@@ -762,7 +761,6 @@ static void init_thread(struct pool *pool, unsigned number)
 	t->link = acked ? setup->acked : setup->unacked;
 	t->link_number = acked ? number : number - setup->n_acked;
 	t->row = score_row(setup->score, setup->place, number);
-	atomic_store(&t->row->queue, (unsigned)link_queue(t->link, t->link_number)->index);
 	t->grip = &pool->grips[number];
 	t->settler = (struct settler){ .conf = setup->conf,
 		.link = setup->acked,

@@ -380,8 +380,9 @@ _Static_assert(offsetof(struct score_row, job) % sizeof(uint64_t) == 0, "it is a
 _Static_assert(sizeof(struct suspect) % sizeof(uint64_t) == 0, "a suspect is whole words");
 _Static_assert(offsetof(struct score_head, suspects) % sizeof(uint64_t) == 0, "they are aligned");
 
-void score_take(struct score_row *row, uint32_t tally)
+void score_take(struct score_row *row, uint32_t queue, uint32_t tally)
 {
+	atomic_store_explicit(&row->queue, queue, memory_order_relaxed);
 	atomic_store_explicit(&row->tally, tally, memory_order_relaxed);
 	score_state(row, ROW_TAKEN);
 }

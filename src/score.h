@@ -48,7 +48,7 @@ struct score_row {
 	    signal; /* the thread that owns this row crashed with it (or SIGNAL_EXIT); 0 none */
 	_Atomic pid_t child;       /* process group that the job runs, 0 none */
 	atomic_uint_fast64_t jobs; /* finished by this row's thread since its process started */
-	atomic_uint queue;         /* that the thread serves: its place in conf.queues */
+	atomic_uint queue;         /* of the job in hand: its place in conf.queues */
 	atomic_uint tally;         /* where the job in hand is counted */
 	atomic_int progress;       /* 0..100 as the task says, -1 unknown */
 	struct score_job job;
@@ -125,7 +125,7 @@ uint64_t score_finished(struct score *score, uint32_t worker);
 
 /* The owner's side. score_take turns the row to ROW_TAKEN, score_describe fills the job, as must be
  * done before it runs or is settled; score_begin also turns the row to ROW_RUNNING. */
-void score_take(struct score_row *row, uint32_t tally);
+void score_take(struct score_row *row, uint32_t queue, uint32_t tally);
 void score_describe(struct score_row *row, const struct score_job *job);
 void score_begin(struct score_row *row, const struct score_job *job);
 void score_state(struct score_row *row, enum score_state state);

@@ -331,7 +331,7 @@ static struct action decide(const struct warren_job *job, enum outcome outcome)
 		.retry_after_ns = job->retry_after_ns,
 		.now_wall_ms = clock_wall_ms(),
 		.expires_at_ms = job->expires_at_ms,
-		.dice = roll_dice(),
+		.dice = outcome == OUTCOME_DONE ? 0 : roll_dice(), /* it waits for nothing */
 		.queue = job->queue };
 	return verdict_decide(&situation);
 }
