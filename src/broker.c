@@ -1811,6 +1811,27 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 	return SENT;
 }
 
+static void set_tcp(struct broker *broker, int option, int value)
+{
+	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, option, &value, sizeof(value));
+}
+
+void broker_hold(struct broker *broker)
+{
+	set_tcp(broker, TCP_CORK, 1);
+}
+
+/* Said again, TCP_NODELAY pushes what waits, also under TCP_CORK (tcp(7)). */
+void broker_flush(struct broker *broker)
+{
+	set_tcp(broker, TCP_NODELAY, 1);
+}
+
+void broker_release(struct broker *broker)
+{
+	set_tcp(broker, TCP_CORK, 0);
+}
+
 /* ---- the end ---- */
 
 static void say_goodbye(struct broker *broker, int wait_ms)

@@ -20,6 +20,8 @@ enum {
 	WINDOW = 256,               /* messages without a confirm */
 	WINDOW_BYTES = 1024 * 1024, /* and their bodies, unless it is one alone */
 	FLIGHTS = 1024,             /* messages without an end, be it a confirm or a reply */
+	HELD = 16,                  /* messages that may share a packet, */
+	HELD_BYTES = 16 * 1024,     /* and their bodies */
 	NAMED = 5,                  /* messages at fault that are named; the others are counted */
 };
 
@@ -58,6 +60,8 @@ struct sender {
 	uint64_t oldest;     /* the oldest without a confirm; next: none */
 	uint64_t in_doubt;   /* how many are without a confirm */
 	size_t in_doubt_bytes;
+	unsigned held; /* messages that the kernel may still hold back, */
+	size_t held_bytes;
 	int64_t since_ns; /* the last sign of progress */
 	bool blocked;     /* by an alarm of the broker */
 	bool to_terminal;
@@ -132,6 +136,7 @@ void sender_destroy(struct sender *s)
 	if (!s)
 		return;
 	guard_stop(&s->guard);
+	broker_release(s->broker);
 	for (size_t i = 0; i < FLIGHTS; i++)
 		msg_free_body(&s->flights[i].reply);
 	free(s);
@@ -150,6 +155,7 @@ int sender_start(struct sender *s)
 	if (s->rules.wait && (!broker_consume(s->broker, DIALOG_CHANNEL, &replies) ||
 				 !dialog_answer(s->broker, EV_CONSUMING, &event)))
 		return cmd_explain(s->broker, &event, "wait for replies");
+	broker_hold(s->broker);
 	return EXIT_OK;
 }
 
@@ -363,10 +369,20 @@ static int give_up(struct sender *s)
 	return EXIT_TEMPFAIL;
 }
 
+/* Nobody waits for what has not left. */
+static void flush(struct sender *s)
+{
+	if (s->held)
+		broker_flush(s->broker);
+	s->held = 0;
+	s->held_bytes = 0;
+}
+
 /* Waits until something happens, and takes all that has. */
 static int wait_some(struct sender *s)
 {
 	struct event event;
+	flush(s);
 	dialog_next(s->broker,
 	    s->since_ns + (waits_for_broker(s) ? s->rules.timeout_ns : s->rules.wait_ns), &event);
 	if (event.kind == EV_NONE)
@@ -427,6 +443,9 @@ int sender_publish(struct sender *s, struct outgoing *message)
 	switch (send_guarded(s, message, why, sizeof(why))) {
 	case SENT:
 		take_off(s, message);
+		s->held_bytes += message->body.len;
+		if (++s->held >= HELD || s->held_bytes >= HELD_BYTES)
+			flush(s);
 		return EXIT_OK;
 	case SENT_NOTHING:
 		return cmd_usage("this message cannot be sent: %s", why);
@@ -440,6 +459,7 @@ int sender_publish(struct sender *s, struct outgoing *message)
 int sender_idle(struct sender *s, int fd)
 {
 	enum { HEARTBEAT_STEP_MS = 500 };
+	flush(s);
 	for (;;) {
 		struct pollfd p[] = { { .fd = fd, .events = POLLIN },
 			{ .fd = broker_fd(s->broker), .events = POLLIN } };
