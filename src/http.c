@@ -3,6 +3,7 @@
 #include "http.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -48,6 +49,58 @@ struct http {
 	struct visit visits[HTTP_CONNECTIONS];
 };
 
+/* ---- the library ---- */
+
+/*
+ * Opened where something listens, which is in the supervisor alone: it brings others along, and all
+ * of them would be two megabytes in every worker process.
+ */
+#define LIBRARY "libmicrohttpd.so.12" /* the one of its interface that microhttpd.h is of */
+
+#define FUNCTIONS(X)                                                                               \
+	X(start_daemon)                                                                            \
+	X(stop_daemon)                                                                             \
+	X(get_daemon_info)                                                                         \
+	X(get_timeout)                                                                             \
+	X(run)                                                                                     \
+	X(add_connection)                                                                          \
+	X(get_connection_info)                                                                     \
+	X(create_response_from_buffer)                                                             \
+	X(add_response_header)                                                                     \
+	X(queue_response)                                                                          \
+	X(destroy_response)
+
+#define MEMBER(name) __typeof__(MHD_##name) *name;
+static struct {
+	FUNCTIONS(MEMBER)
+} mhd;
+
+#define ENTRY(name) { "MHD_" #name, &mhd.name },
+static const struct {
+	const char *name;
+	void *member;
+} functions[] = { FUNCTIONS(ENTRY) };
+
+static bool open_library(char *why, size_t size)
+{
+	static void *library;
+
+	if (library)
+		return true;
+	library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	for (size_t i = 0; library && i < ARRAY_LEN(functions); i++) {
+		void *found = dlsym(library, functions[i].name);
+		if (!found)
+			library = NULL; /* and it stays where it is */
+		memcpy(functions[i].member, &found, sizeof(found));
+	}
+	if (!library)
+		(void)snprintf(why, size, "HTTP needs libmicrohttpd: %s", dlerror());
+	return library;
+}
+
+/* ---- life ---- */
+
 bool http_is_built(void)
 {
 	return true;
@@ -73,7 +126,7 @@ static void close_listener(struct listener *listener)
 void http_destroy(struct http *http)
 {
 	if (http->library)
-		MHD_stop_daemon(http->library);
+		mhd.stop_daemon(http->library);
 	close_listener(&http->next);
 	close_listener(&http->door);
 	free(http);
@@ -85,20 +138,20 @@ void http_destroy(struct http *http)
 static enum MHD_Result send_page(struct MHD_Connection *connection, const struct http_page *page)
 {
 	struct MHD_Response *response =
-	    MHD_create_response_from_buffer(page->len, page->body, MHD_RESPMEM_MUST_FREE);
+	    mhd.create_response_from_buffer(page->len, page->body, MHD_RESPMEM_MUST_FREE);
 	enum MHD_Result sent = MHD_NO;
 
 	if (!response) {
 		free(page->body);
 		return MHD_NO;
 	}
-	if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page->type) &&
-	    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") &&
-	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") &&
+	if (mhd.add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, page->type) &&
+	    mhd.add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") &&
+	    mhd.add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") &&
 	    (page->status != MHD_HTTP_METHOD_NOT_ALLOWED ||
-		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD")))
-		sent = MHD_queue_response(connection, page->status, response);
-	MHD_destroy_response(response);
+		mhd.add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD")))
+		sent = mhd.queue_response(connection, page->status, response);
+	mhd.destroy_response(response);
 	return sent;
 }
 
@@ -146,7 +199,7 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
 	struct visit *visit =
 	    find_visit(http, what == MHD_CONNECTION_NOTIFY_STARTED ? NULL : connection);
 	const union MHD_ConnectionInfo *info =
-	    MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	    mhd.get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
 	(void)state;
 	CHECK(visit && info); /* we have counted before it was given to the library */
@@ -198,7 +251,7 @@ static void accept_clients(struct http *http, int64_t now_ns)
 
 		if (fd >= 0) {
 			/* it closes what it cannot take */
-			(void)MHD_add_connection(http->library, fd, (struct sockaddr *)&from, len);
+			(void)mhd.add_connection(http->library, fd, (struct sockaddr *)&from, len);
 			if (log_healed(&http->accepting, &lasted_ns))
 				log_event(LOG_INFO, "http.hears", L_NS("after", lasted_ns));
 		} else if (errno == EAGAIN) {
@@ -232,7 +285,7 @@ int64_t http_deadline(const struct http *http)
 
 	if (!http->library)
 		return CLOCK_NEVER;
-	if (MHD_get_timeout(http->library, &ms) == MHD_YES)
+	if (mhd.get_timeout(http->library, &ms) == MHD_YES)
 		at_ns = ms == 0 ? 0 : clock_mono_ns() + (int64_t)ms * NS_PER_MS;
 	for (size_t i = 0; i < HTTP_CONNECTIONS; i++)
 		if (http->visits[i].connection && http->visits[i].deadline_ns < at_ns)
@@ -249,7 +302,7 @@ void http_serve(struct http *http, int64_t now_ns)
 		accept_clients(http, now_ns);
 	}
 	end_overdue(http, now_ns);
-	(void)MHD_run(http->library);
+	(void)mhd.run(http->library);
 }
 
 /* ---- where it listens ---- */
@@ -261,7 +314,7 @@ static bool start_library(struct http *http)
 	if (http->library)
 		return true;
 	errno = 0;
-	http->library = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+	http->library = mhd.start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
 	    on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_MAX, MHD_OPTION_NOTIFY_CONNECTION,
 	    on_connection, http, MHD_OPTION_END);
@@ -270,7 +323,7 @@ static bool start_library(struct http *http)
 			errno = ENOMEM;
 		return false;
 	}
-	info = MHD_get_daemon_info(http->library, MHD_DAEMON_INFO_EPOLL_FD);
+	info = mhd.get_daemon_info(http->library, MHD_DAEMON_INFO_EPOLL_FD);
 	CHECK(info);
 	http->epoll = info->epoll_fd;
 	return true;
@@ -329,6 +382,8 @@ bool http_prepare(struct http *http, const char *address, int port, char *why, s
 	CHECK(!http->changes);
 	if (is_at(&http->door, address, port))
 		return true;
+	if (port != 0 && !open_library(why, why_size))
+		return false;
 	if (port != 0) {
 		http->next.port = port;
 		(void)snprintf(http->next.address, sizeof(http->next.address), "%s", address);
