@@ -44,7 +44,7 @@ class Site:
         self.made = os.path.join(build, "clients")
         self.plugins = os.path.join(folder, "plugins")
         self.warren, self.warrend = (os.path.join(build, "src", name) for name in ("warren", "warrend"))
-        self.bare = os.path.join(build, "bench", "bare")
+        self.bare, self.probe = (os.path.join(build, "bench", name) for name in ("bare", "probe"))
         self.go = os.path.join(self.made, "consume-go")
         self.js = os.path.join(self.made, "js")
 
@@ -54,7 +54,8 @@ class Site:
         os.makedirs(self.made, exist_ok=True)
         # warrend takes plugins only from folders that nobody else can write to, which a build tree need not be.
         os.mkdir(self.plugins, 0o700)
-        shutil.copy(os.path.join(self.build, "lib", "warren", "plugins", "noop.so"), self.plugins)
+        for name in "noop", "stamp", "work":
+            shutil.copy(os.path.join(self.build, "lib", "warren", "plugins", f"{name}.so"), self.plugins)
 
 
 def prepare_go(site):
@@ -70,12 +71,12 @@ def prepare_js(site):
        "--cache", os.path.join(site.made, "npm-cache"), cwd=site.js)
 
 
-def warrend(site, url, queue, count):
+def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";'):
     config = os.path.join(site.folder, "warren.cfg")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"""broker = {{ urls = [ "{url}" ]; }};
-plugins = {{ directory = "{site.plugins}"; load = ( {{ file = "noop.so"; }} ); }};
-queues = ( {{ name = "{queue}"; task = "bench.noop"; threads = {count}; durable = false;
+plugins = {{ directory = "{site.plugins}"; load = ( {{ {plugin} }} ); }};
+queues = ( {{ name = "{queue}"; task = "{task}"; threads = {count}; durable = false;
               retry = {{ attempts = 1; }}; dead_letter = ""; }} );
 control = {{ socket = ""; }};
 log = {{ level = "warn"; }};
