@@ -17,6 +17,7 @@ enum {
 	MOST_WINDOW = 65536,
 	MOST_BYTES = 1024 * 1024,
 	MOST_WAIT_MS = 60 * 1000,
+	MOST_TIMES = 1000000,
 	THREAD_STACK = 256 * 1024,
 };
 
@@ -33,7 +34,7 @@ struct consumer {
 	void (*task)(const struct consumer *consumer, amqp_bytes_t body); /* or NULL */
 	bool replies, confirms; /* confirms: acknowledges only when the reply was confirmed */
 	struct samples samples;
-	int wait_ms;
+	int wait_ms, times;
 };
 
 /* What a frame has brought. */
@@ -229,8 +230,7 @@ static void wait_task(const struct consumer *c, amqp_bytes_t body)
 
 static void sha256_task(const struct consumer *c, amqp_bytes_t body)
 {
-	(void)c;
-	work_sha256(body.bytes, body.len);
+	work_sha256(body.bytes, body.len, c->times);
 }
 
 static void stamp_task(const struct consumer *c, amqp_bytes_t body)
@@ -250,8 +250,9 @@ static void set_stamp_task(struct consumer *c, const char *path, bool confirms)
 /* What the words behind the number of threads say. */
 static bool set_task(struct consumer *c, int argc, char **argv)
 {
-	if (argc == 1 && strcmp(argv[0], "sha256") == 0) {
+	if (argc == 2 && strcmp(argv[0], "sha256") == 0) {
 		c->task = sha256_task;
+		c->times = number(argv[1], MOST_TIMES);
 	} else if (argc == 2 && strcmp(argv[0], "wait") == 0) {
 		c->task = wait_task;
 		c->wait_ms = number(argv[1], MOST_WAIT_MS);
@@ -283,11 +284,11 @@ int main(int argc, char **argv)
 		if (strcmp(word, "inline") == 0)
 			consume(&c);
 	}
-	fputs(
-	    "usage: bare inline URL QUEUE CHANNELS [TASK]\n"
-	    "       bare threads URL QUEUE N [TASK]\n"
-	    "       bare publish URL QUEUE COUNT BYTES WINDOW\n"
-	    "TASK: wait MS, sha256, stamp SAMPLES, stamp-confirmed SAMPLES; nothing unless given\n",
+	fputs("usage: bare inline URL QUEUE CHANNELS [TASK]\n"
+	      "       bare threads URL QUEUE N [TASK]\n"
+	      "       bare publish URL QUEUE COUNT BYTES WINDOW\n"
+	      "TASK: wait MS, sha256 TIMES, stamp SAMPLES, stamp-confirmed SAMPLES; nothing unless "
+	      "given\n",
 	    stderr);
 	return 1;
 }

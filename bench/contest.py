@@ -161,7 +161,8 @@ class Queue:
     """A queue of short transient messages, and how many of them a measurement needs."""
 
     def __init__(self, site, broker, name, stock):
-        self.warren, self.url, self.name, self.stock = site.warren, broker.url, name, stock
+        self.warren, self.url, self.name = site.warren, broker.url, name
+        self.stock, self.most_stock = stock, MOST_STOCK
         self.broker_pid = broker.pid
         parameters = pika.URLParameters(broker.url)
         parameters.heartbeat = 0  # nobody answers during a measurement
@@ -274,12 +275,19 @@ class Reading:
     cpu_ns: int
     broker_ns: int
     switches: int
+    idle_s: float
+
+
+def idle_s():
+    """Of all processors together, since the machine began."""
+    with open("/proc/stat", encoding="ascii") as file:
+        return sum(map(int, file.readline().split()[4:6])) / os.sysconf("SC_CLK_TCK")
 
 
 def read(queue, pids):
     ready = queue.look()[0]
     return Reading(ready, time.monotonic_ns(), total(pids, cpu_with_children_ns), cpu_ns(queue.broker_pid),
-                   total(pids, switches))
+                   total(pids, switches), idle_s())
 
 
 def measure_once(site, queue, name, command, consumers, seconds):
@@ -297,14 +305,15 @@ def measure_once(site, queue, name, command, consumers, seconds):
         if last.ready == 0:
             return None
         messages = first.ready - last.ready
+        passed = (last.ns - first.ns) / 1e9
         if messages <= 0:
             fail(f"{name} has consumed nothing in {seconds:g} s")
         return {
-            "messages": messages, "seconds": (last.ns - first.ns) / 1e9,
-            "messages_per_s": messages / (last.ns - first.ns) * 1e9,
+            "messages": messages, "seconds": passed, "messages_per_s": messages / passed,
             "cpu_us": (last.cpu_ns - first.cpu_ns) / messages / 1e3,
             "broker_cpu_us": (last.broker_ns - first.broker_ns) / messages / 1e3,
             "switches": (last.switches - first.switches) / messages,
+            "all_of_processors": 1 - (last.idle_s - first.idle_s) / passed / os.cpu_count(),
             "peak_mib": total(pids, lambda pid: numbers(f"/proc/{pid}/status", "VmHWM")) / 1024,
             "pss_mib": total(pids, lambda pid: numbers(f"/proc/{pid}/smaps_rollup", "Pss")) / 1024,
             "load": os.getloadavg()[0],
@@ -314,7 +323,7 @@ def measure_once(site, queue, name, command, consumers, seconds):
 def measure(site, queue, name, command, consumers, seconds):
     while (seen := measure_once(site, queue, name, command, consumers, seconds)) is None:
         queue.stock *= 2
-        if queue.stock > MOST_STOCK:
+        if queue.stock > queue.most_stock:
             fail(f"{name} empties the queue however many messages are in it")
     return seen
 

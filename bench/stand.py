@@ -44,10 +44,13 @@ def wait_until(condition, what):
 class Broker:
     """A node of its own, which ends with this process even where that is killed."""
 
-    def __init__(self, stack, folder):
+    def __init__(self, stack, folder, settings=""):
         self.folder = os.path.join(folder, "broker")
+        conf = os.path.join(folder, "broker.conf")
+        with open(conf, "w", encoding="ascii") as file:
+            file.write(settings)
         stack.callback(self.script, "stop")
-        self.url = self.script("start", "--with-parent", str(os.getpid()))
+        self.url = self.script("start", "--with-parent", str(os.getpid()), "--conf", conf)
         self.pid = int(self.script("pid"))
 
     def script(self, word, *args):

@@ -13,7 +13,7 @@ static enum warren_verdict sha256(struct warren_job *job)
 {
 	size_t len;
 	const char *body = warren_body(job, &len);
-	work_sha256(body, len);
+	work_sha256(body, len, (int)warren_option_int(warren_host_of(job), "times"));
 	return WARREN_DONE;
 }
 
@@ -25,6 +25,7 @@ static const struct warren_task tasks[] = {
 
 static const struct warren_option options[] = {
 	{ "wait", WARREN_OPT_DURATION, "1ms", "how long bench.wait takes", .min = "1ms" },
+	{ "times", WARREN_OPT_INT, "1", "how often bench.sha256 computes it", "1", "1000000" },
 	{ 0 },
 };
 
