@@ -14,7 +14,8 @@ import time
 
 import pika
 
-from stand import PATIENCE, ROOT, Failed, bound, cpu_ns, fail, figure, wait_until
+from stand import PATIENCE, ROOT, Failed, bound, cpu_ns, fail, wait_until
+from table import print_table_of
 
 CLIENTS = os.path.join(ROOT, "bench", "clients")
 BODY_BYTES = 128
@@ -349,41 +350,15 @@ def in_turns(names, rounds, measurement, what, brief=lambda result: f"{result['m
 
 def record(report, part, what, seen, failed):
     """Into the report: what a part has measured, and who has failed while it did."""
-    report[part] += seen
+    report[part] += [{"what": what, **result} for result in seen]
     report["failed"] += [{"part": part, "what": what, "name": name, "why": why} for name, why in failed.items()]
 
 
-COLUMNS = (("messages_per_s", "messages/s", ".0f", True), ("cpu_us", "CPU µs/message", ".1f", True),
-           ("broker_cpu_us", "broker CPU µs/message", ".1f", False),
-           ("switches", "context switches/message", ".2f", False), ("peak_mib", "peak MiB", ".1f", False),
-           ("pss_mib", "MiB, shared ones split", ".1f", False))
-
-
-def ratios(mine, others, key):
-    """To another contestant, in the rounds that both have finished."""
-    by_round = {other["round"]: other[key] for other in others}
-    return [result[key] / by_round[result["round"]] for result in mine if result["round"] in by_round]
-
-
-def print_table(names, seen, failed, yardstick, columns=COLUMNS):
-    """A row for each contestant, with its ratio to the yardstick in the same round."""
-    columns = [column for column in columns if any(column[0] in result for result in seen)]
-    of_yardstick = [result for result in seen if result["name"] == yardstick]
-    head = []
-    for _, title, _, compared in columns:
-        head += [title] + [f"of {yardstick}"] * compared
-    print("\n| |", " | ".join(head), "|\n|" + " --- |" * (len(head) + 1))
-    for name in names:
-        mine = [result for result in seen if result["name"] == name]
-        cells = []
-        for key, _, form, compared in columns:
-            cells.append(figure([result[key] for result in mine], form))
-            if compared:
-                cells.append("1" if mine and name == yardstick else figure(ratios(mine, of_yardstick, key), ".2f"))
-        print(f"| {name} |", " | ".join(cells), "|")
-    for name, why in failed.items():
-        print(f"\n**failed**: {name} {why}")
-    sys.stdout.flush()
+def show(report, table, seen, failed):
+    """Records, and prints."""
+    record(report, table.part, table.title, seen, failed)
+    report["tables"].append(dataclasses.asdict(table))
+    print_table_of(report, table)
 
 
 def processor():

@@ -6,8 +6,9 @@ import functools
 import os
 import subprocess
 
-from contest import Queue, Running, in_turns, print_table, record, warrend
-from stand import PATIENCE, bound, figure, wait_until
+from contest import Queue, Running, in_turns, show, warrend
+from stand import PATIENCE, bound, wait_until
+from table import Table
 
 THREADS = 8
 FASTEST = 1_000_000  # messages a second: more than any broker takes
@@ -84,8 +85,7 @@ def run(site, broker, options, report, save):
                                     f"latency, {way}", lambda result: f"p50 {result['single_p50']:.0f} µs alone, "
                                                                       f"{result['load_p50']:.0f} µs at {result['rate']}/s")
             queue.empty()
-            record(report, "latency", way, seen, failed)
+            title = (f"{TITLES[way]}: {THREADS} threads or channels; {options.rounds} rounds of {options.samples} messages at load "
+                     "and a fifth as many one at a time")
+            show(report, Table("latency", title, names, "", COLUMNS), seen, failed)
             save()
-            print(f"\n{TITLES[way]}: {THREADS} threads or channels, {options.samples} messages at load and a fifth as many one "
-                  f"at a time; {options.rounds} rounds, load {figure([result['load'] for result in seen], '.1f')}")
-            print_table(names, seen, failed, None, COLUMNS)

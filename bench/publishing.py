@@ -5,8 +5,9 @@ import resource
 import subprocess
 import time
 
-from contest import BODY_BYTES, Queue, in_turns, print_table, record
-from stand import PATIENCE, bound, cpu_ns, fail, figure
+from contest import BODY_BYTES, Queue, in_turns, show
+from stand import PATIENCE, bound, cpu_ns, fail
+from table import Table
 
 PUBLISH_WINDOW = 256  # what `warren publish` has without a confirm at most: WINDOW in src/sender.c
 PUBLISH_YARDSTICK = "bare publish"
@@ -40,8 +41,6 @@ def run(site, broker, options, report, save):
     names = (PUBLISH_YARDSTICK, "warren publish")
     seen, failed = in_turns(names, options.rounds, lambda name: publish(site, queue, name, options.messages), "publishing")
     queue.empty()
-    record(report, "publish", "publishing", seen, failed)
+    title = f"Publishing {options.messages} messages, at most {PUBLISH_WINDOW} without a confirm; {options.rounds} rounds"
+    show(report, Table("publish", title, names, PUBLISH_YARDSTICK), seen, failed)
     save()
-    print(f"\nPublishing {options.messages} messages, at most {PUBLISH_WINDOW} without a confirm: {options.rounds} rounds, load "
-          f"{figure([result['load'] for result in seen], '.1f')}")
-    print_table(names, seen, failed, PUBLISH_YARDSTICK)

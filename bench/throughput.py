@@ -2,8 +2,8 @@
 
 import functools
 
-from contest import CONTESTANTS, YARDSTICK, CeleryQueue, Queue, in_turns, measure, print_table, record
-from stand import figure
+from contest import CONTESTANTS, YARDSTICK, CeleryQueue, Queue, in_turns, measure, show
+from table import Table
 
 
 def run(site, broker, options, report, save):
@@ -19,10 +19,7 @@ def run(site, broker, options, report, save):
         able = [name for name in options.only if not 0 < CONTESTANTS[name].most < count]
         if not able:
             continue
-        what = f"threads {count}"
-        seen, failed = in_turns(able, options.rounds, functools.partial(measure_with, count), what)
-        record(report, "throughput", what, seen, failed)
+        title = f"Threads, channels or processes: {count}; {options.rounds} rounds of {options.seconds:g} s"
+        seen, failed = in_turns(able, options.rounds, functools.partial(measure_with, count), f"threads {count}")
+        show(report, Table("throughput", title, able, YARDSTICK), seen, failed)
         save()
-        print(f"\nThreads, channels or processes: {count}; {options.rounds} rounds of {options.seconds:g} s, load "
-              f"{figure([result['load'] for result in seen], '.1f')}")
-        print_table(able, seen, failed, YARDSTICK)

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import os
 
-from contest import BODY_BYTES, Queue, in_turns, measure, print_table, record, warrend
-from stand import figure
+from contest import BODY_BYTES, Queue, in_turns, measure, show, warrend
+from table import Table
 
 YARDSTICK = "bare threads"
 NAMES = (YARDSTICK, "warren")
@@ -62,12 +62,13 @@ def command_of(site, queue, task, count, name):
     return warrend(site, queue.url, queue.name, count, task.name, f'file = "work.so"; options = {{ {task.options} }};')
 
 
-def measure_work(site, queue, task, count, seconds, name):
+def measure_work(site, queue, title, count, seconds, name):
+    task = TASKS[title]
     result = measure(site, queue, name, command_of(site, queue, task, count, name), count, seconds)
     if task.wait_ms:
         result["of_threads"] = result["messages_per_s"] * task.wait_ms / 1e3 / count
     result["of_processors"] = result["messages_per_s"] * result["cpu_us"] / 1e6 / os.cpu_count()
-    return {"threads": count, **result}
+    return {"task": title, "threads": count, **result}
 
 
 def run(site, broker, options, report, save):
@@ -75,12 +76,11 @@ def run(site, broker, options, report, save):
     for title, task in TASKS.items():
         queue = WorkQueue(site, broker, task, 1000 + int(1000 * options.seconds))
         for count in options.threads:
-            what = f"{title}, threads {count}"
             seen, failed = in_turns(names, options.rounds,
-                                    functools.partial(measure_work, site, queue, task, count, options.seconds), what)
-            record(report, "work", what, [{"task": title, **result} for result in seen], failed)
+                                    functools.partial(measure_work, site, queue, title, count, options.seconds),
+                                    f"{title}, threads {count}")
+            table = Table("work", f"{title}, threads: {count}; {options.rounds} rounds of {options.seconds:g} s", names, YARDSTICK,
+                          COLUMNS)
+            show(report, table, seen, failed)
             save()
-            print(f"\n{title}, threads: {count}; {options.rounds} rounds of {options.seconds:g} s, load "
-                  f"{figure([result['load'] for result in seen], '.1f')}")
-            print_table(names, seen, failed, YARDSTICK, COLUMNS)
         queue.empty()
