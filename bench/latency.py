@@ -63,6 +63,7 @@ def percentiles(prefix, samples, way, count):
 def measure(site, queue, samples, options, way, name):
     count, few = options.samples, max(1, options.samples // 5)
     wait_until(lambda: queue.look()[1] == 0, "the last consumer to be gone")
+    queue.empty()  # of what one that has failed left: its stamps would be taken for new ones
     with contextlib.ExitStack() as stack:
         running = Running(stack, site, name, command_of(site, queue, samples, name))
         wait_until(lambda: running.consumes(queue, 1, THREADS), f"{name} to consume")
@@ -84,8 +85,7 @@ def run(site, broker, options, report, save):
             seen, failed = in_turns(names, options.rounds, functools.partial(measure, site, queue, samples, options, way),
                                     f"latency, {way}", lambda result: f"p50 {result['single_p50']:.0f} µs alone, "
                                                                       f"{result['load_p50']:.0f} µs at {result['rate']}/s")
-            queue.empty()
-            title = (f"{TITLES[way]}: {THREADS} threads or channels; {options.rounds} rounds of {options.samples} messages at load "
-                     "and a fifth as many one at a time")
+            title = (f"{TITLES[way]}: {THREADS} threads or channels; {options.rounds} rounds of {options.samples} messages at "
+                     "load and a fifth as many one at a time")
             show(report, Table("latency", title, names, "", COLUMNS), seen, failed)
             save()

@@ -79,8 +79,8 @@ def run(site, broker, options, report, save):
             seen, failed = in_turns(names, options.rounds,
                                     functools.partial(measure_work, site, queue, title, count, options.seconds),
                                     f"{title}, threads {count}")
-            table = Table("work", f"{title}, threads: {count}; {options.rounds} rounds of {options.seconds:g} s", names, YARDSTICK,
-                          COLUMNS)
+            table = Table("work", f"{title}, threads: {count}; {options.rounds} rounds of {options.seconds:g} s", names,
+                          YARDSTICK, COLUMNS)
             show(report, table, seen, failed)
             save()
         queue.empty()
