@@ -7,135 +7,113 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <amqp.h>
-#include <amqp_tcp_socket.h>
+#include "client.h"
+#include "sample.h"
+#include "work.h"
 
 enum {
 	MOST_CHANNELS = 2047, /* what the broker allows on a connection unless told otherwise */
 	MOST_THREADS = 2000,
 	MOST_WINDOW = 65536,
 	MOST_BYTES = 1024 * 1024,
-	FRAME_SIZE = 131072,
+	MOST_WAIT_MS = 60 * 1000,
+	MOST_TIMES = 1000000,
 	THREAD_STACK = 256 * 1024,
 };
 
 /* Of a message that is on its way in on a channel. */
 struct arrival {
 	uint64_t tag;
-	uint64_t missing; /* bytes of its body */
+	uint64_t len;
+	amqp_bytes_t body, reply_to; /* until the channel's buffers are released */
 };
 
 struct consumer {
 	const char *url, *queue;
 	int channels;
+	void (*task)(const struct consumer *consumer, amqp_bytes_t body); /* or NULL */
+	bool replies, confirms; /* confirms: acknowledges only when the reply was confirmed */
+	struct samples samples;
+	int wait_ms, times;
 };
 
-static _Noreturn void fail(const char *doing, const char *why)
-{
-	fprintf(stderr, "bare: %s: %s\n", doing, why);
-	exit(1);
-}
+/* What a frame has brought. */
+enum news { NOTHING, MESSAGE, CONFIRM };
 
-static void check(int status, const char *doing)
-{
-	if (status < 0)
-		fail(doing, amqp_error_string2(status));
-}
-
-/* Both close methods begin with the code and the text. */
-static void check_reply(const amqp_rpc_reply_t *reply, const char *doing)
-{
-	if (reply->reply_type == AMQP_RESPONSE_NORMAL)
-		return;
-	if (reply->reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
-		fail(doing, amqp_error_string2(reply->library_error));
-	if (reply->reply_type != AMQP_RESPONSE_SERVER_EXCEPTION)
-		fail(doing, "no answer");
-
-	amqp_bytes_t text = { 0 };
-	if (reply->reply.id == AMQP_CHANNEL_CLOSE_METHOD)
-		text = ((amqp_channel_close_t *)reply->reply.decoded)->reply_text;
-	else if (reply->reply.id == AMQP_CONNECTION_CLOSE_METHOD)
-		text = ((amqp_connection_close_t *)reply->reply.decoded)->reply_text;
-	fprintf(stderr, "bare: %s: %.*s\n", doing, (int)text.len, (const char *)text.bytes);
-	exit(1);
-}
-
-static void check_last(amqp_connection_state_t conn, const char *doing)
-{
-	const amqp_rpc_reply_t reply = amqp_get_rpc_reply(conn);
-	check_reply(&reply, doing);
-}
-
-static amqp_connection_state_t open_connection(const char *url)
-{
-	char *parts = strdup(url); /* amqp_parse_url writes into it, and points into it */
-	amqp_connection_state_t conn = amqp_new_connection();
-	amqp_socket_t *sock = conn ? amqp_tcp_socket_new(conn) : NULL;
-	if (!parts || !sock)
-		fail("connecting", "out of memory");
-
-	struct amqp_connection_info to;
-	check(amqp_parse_url(parts, &to), "reading the URL");
-	if (to.ssl)
-		fail("reading the URL", "no TLS here");
-	check(amqp_socket_open(sock, to.host, to.port), "connecting");
-	const amqp_rpc_reply_t reply = amqp_login(
-	    conn, to.vhost, 0, FRAME_SIZE, 0, AMQP_SASL_METHOD_PLAIN, to.user, to.password);
-	check_reply(&reply, "logging in");
-	free(parts);
-	return conn;
-}
-
-static void open_channel(amqp_connection_state_t conn, amqp_channel_t channel)
-{
-	amqp_channel_open(conn, channel);
-	check_last(conn, "opening a channel");
-}
-
-static void start_consumer(amqp_connection_state_t conn, amqp_channel_t channel, const char *queue)
+static void start_consumer(
+    amqp_connection_state_t conn, amqp_channel_t channel, const struct consumer *c)
 {
 	open_channel(conn, channel);
+	if (c->confirms)
+		ask_for_confirms(conn, channel);
 	amqp_basic_qos(conn, channel, 0, 1, 0);
 	check_last(conn, "setting the prefetch count");
-	amqp_basic_consume(
-	    conn, channel, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
+	amqp_basic_consume(conn, channel, amqp_cstring_bytes(c->queue), amqp_empty_bytes, 0, 0, 0,
+	    amqp_empty_table);
 	check_last(conn, "consuming");
 }
 
-static void next_frame(amqp_connection_state_t conn, amqp_frame_t *frame)
+static enum news take_method(struct arrival *a, const amqp_frame_t *frame)
 {
-	check(amqp_simple_wait_frame(conn, frame), "reading");
+	if (frame->payload.method.id == AMQP_BASIC_ACK_METHOD)
+		return CONFIRM;
+	if (frame->payload.method.id != AMQP_BASIC_DELIVER_METHOD)
+		unexpected(frame);
+	a->tag = ((amqp_basic_deliver_t *)frame->payload.method.decoded)->delivery_tag;
+	return NOTHING;
 }
 
-static _Noreturn void unexpected(const amqp_frame_t *frame)
+static enum news take_header(struct arrival *a, const amqp_frame_t *frame)
 {
-	const char *name = NULL;
-	if (frame->frame_type == AMQP_FRAME_METHOD)
-		name = amqp_method_name(frame->payload.method.id);
-	fail("unexpected from the broker", name ? name : "a frame out of turn");
+	const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
+	a->len = frame->payload.properties.body_size;
+	a->body = amqp_empty_bytes;
+	a->reply_to = amqp_empty_bytes;
+	if (properties->_flags & AMQP_BASIC_REPLY_TO_FLAG)
+		a->reply_to = properties->reply_to;
+	return a->len ? NOTHING : MESSAGE;
 }
 
-/* Whether the message is complete with this frame. */
-static bool take_frame(struct arrival *a, const amqp_frame_t *frame)
+/* No body is as long as a frame here, so none comes in pieces. */
+static enum news take_body(struct arrival *a, const amqp_frame_t *frame)
+{
+	a->body = frame->payload.body_fragment;
+	if (a->body.len != a->len)
+		unexpected(frame);
+	return MESSAGE;
+}
+
+static enum news take_frame(struct arrival *a, const amqp_frame_t *frame)
 {
 	switch (frame->frame_type) {
 	case AMQP_FRAME_METHOD:
-		if (frame->payload.method.id != AMQP_BASIC_DELIVER_METHOD)
-			unexpected(frame);
-		a->tag = ((amqp_basic_deliver_t *)frame->payload.method.decoded)->delivery_tag;
-		return false;
+		return take_method(a, frame);
 	case AMQP_FRAME_HEADER:
-		a->missing = frame->payload.properties.body_size;
-		return a->missing == 0;
+		return take_header(a, frame);
 	case AMQP_FRAME_BODY:
-		if (frame->payload.body_fragment.len > a->missing)
-			unexpected(frame);
-		a->missing -= frame->payload.body_fragment.len;
-		return a->missing == 0;
+		return take_body(a, frame);
 	default:
 		unexpected(frame);
 	}
+}
+
+static void reply(amqp_connection_state_t conn, amqp_channel_t channel, const struct arrival *a)
+{
+	const amqp_bytes_t body = { sizeof(struct stamp), a->body.bytes };
+	check(amqp_basic_publish(conn, channel, amqp_empty_bytes, a->reply_to, 1, 0, NULL, body),
+	    "replying");
+}
+
+/* Whether the message is done with, and not only when its reply has been confirmed. */
+static bool run(const struct consumer *c, amqp_connection_state_t conn, amqp_channel_t channel,
+    const struct arrival *a)
+{
+	if (c->task)
+		c->task(c, a->body);
+	if (!c->replies || !a->reply_to.len || a->body.len < sizeof(struct stamp))
+		return true;
+	reply(conn, channel, a);
+	return !c->confirms;
 }
 
 /* Consumes until the process is ended. */
@@ -146,7 +124,7 @@ static _Noreturn void consume(const struct consumer *c)
 	if (!arrivals)
 		fail("starting", "out of memory");
 	for (int i = 1; i <= c->channels; i++)
-		start_consumer(conn, (amqp_channel_t)i, c->queue);
+		start_consumer(conn, (amqp_channel_t)i, c);
 
 	for (;;) {
 		amqp_frame_t frame;
@@ -154,9 +132,11 @@ static _Noreturn void consume(const struct consumer *c)
 		if (frame.channel < 1 || frame.channel > c->channels)
 			unexpected(&frame);
 		struct arrival *a = &arrivals[frame.channel];
-		if (!take_frame(a, &frame))
+		const enum news news = take_frame(a, &frame);
+		if (news == NOTHING)
 			continue;
-		check(amqp_basic_ack(conn, frame.channel, a->tag, 0), "acknowledging");
+		if (news == CONFIRM || run(c, conn, frame.channel, a))
+			check(amqp_basic_ack(conn, frame.channel, a->tag, 0), "acknowledging");
 		amqp_maybe_release_buffers_on_channel(conn, frame.channel);
 	}
 }
@@ -234,8 +214,7 @@ static void publish_all(const char *url, const char *queue, int count, int bytes
 
 	amqp_connection_state_t conn = open_connection(url);
 	open_channel(conn, 1);
-	amqp_confirm_select(conn, 1);
-	check_last(conn, "asking for confirms");
+	ask_for_confirms(conn, 1);
 	publish(conn, queue, (uint64_t)count, body, (uint64_t)window);
 	const amqp_rpc_reply_t reply = amqp_connection_close(conn, AMQP_REPLY_SUCCESS);
 	check_reply(&reply, "closing");
@@ -243,33 +222,73 @@ static void publish_all(const char *url, const char *queue, int count, int bytes
 	amqp_bytes_free(body);
 }
 
-static int number(const char *text, int most)
+static void wait_task(const struct consumer *c, amqp_bytes_t body)
 {
-	char *end;
-	errno = 0;
-	long value = strtol(text, &end, 10);
-	if (errno || end == text || *end || value < 1 || value > most) {
-		fprintf(stderr, "bare: %s is no number from 1 to %d\n", text, most);
-		exit(1);
+	(void)body;
+	work_wait(c->wait_ms);
+}
+
+static void sha256_task(const struct consumer *c, amqp_bytes_t body)
+{
+	work_sha256(body.bytes, body.len, c->times);
+}
+
+static void stamp_task(const struct consumer *c, amqp_bytes_t body)
+{
+	sample_begin(&c->samples, body.bytes, body.len);
+}
+
+static void set_stamp_task(struct consumer *c, const char *path, bool confirms)
+{
+	c->task = stamp_task;
+	c->replies = true;
+	c->confirms = confirms;
+	if (!samples_open(&c->samples, path))
+		fail(path, strerror(errno));
+}
+
+/* What the words behind the number of threads say. */
+static bool set_task(struct consumer *c, int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[0], "sha256") == 0) {
+		c->task = sha256_task;
+		c->times = number(argv[1], MOST_TIMES);
+	} else if (argc == 2 && strcmp(argv[0], "wait") == 0) {
+		c->task = wait_task;
+		c->wait_ms = number(argv[1], MOST_WAIT_MS);
+	} else if (argc == 2 && strcmp(argv[0], "stamp") == 0) {
+		set_stamp_task(c, argv[1], false);
+	} else if (argc == 2 && strcmp(argv[0], "stamp-confirmed") == 0) {
+		set_stamp_task(c, argv[1], true);
+	} else {
+		return argc == 0;
 	}
-	return (int)value;
+	return true;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 5 && strcmp(argv[1], "inline") == 0)
-		consume(&(struct consumer){ argv[2], argv[3], number(argv[4], MOST_CHANNELS) });
-	if (argc == 5 && strcmp(argv[1], "threads") == 0)
-		consume_in_threads(
-		    &(struct consumer){ argv[2], argv[3], 1 }, number(argv[4], MOST_THREADS));
-	if (argc == 7 && strcmp(argv[1], "publish") == 0) {
+	const char *word = argc > 4 ? argv[1] : "";
+	struct consumer c = { .channels = 1 };
+	if (argc == 7 && strcmp(word, "publish") == 0) {
 		publish_all(argv[2], argv[3], number(argv[4], INT32_MAX),
 		    number(argv[5], MOST_BYTES), number(argv[6], MOST_WINDOW));
 		return 0;
 	}
-	fputs("usage: bare inline URL QUEUE CHANNELS\n"
-	      "       bare threads URL QUEUE N\n"
-	      "       bare publish URL QUEUE COUNT BYTES WINDOW\n",
+	if (argc > 4 && set_task(&c, argc - 5, argv + 5)) {
+		c.url = argv[2];
+		c.queue = argv[3];
+		if (strcmp(word, "threads") == 0)
+			consume_in_threads(&c, number(argv[4], MOST_THREADS));
+		c.channels = number(argv[4], MOST_CHANNELS);
+		if (strcmp(word, "inline") == 0)
+			consume(&c);
+	}
+	fputs("usage: bare inline URL QUEUE CHANNELS [TASK]\n"
+	      "       bare threads URL QUEUE N [TASK]\n"
+	      "       bare publish URL QUEUE COUNT BYTES WINDOW\n"
+	      "TASK: wait MS, sha256 TIMES, stamp SAMPLES, stamp-confirmed SAMPLES; nothing unless "
+	      "given\n",
 	    stderr);
 	return 1;
 }

@@ -13,8 +13,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATIENCE = 120  # seconds until something that must happen is called a failure
 
 
+class Failed(SystemExit):
+    """Ends the program with a message, unless somebody can go on without what has failed."""
+
+
 def fail(why):
-    sys.exit(f"{os.path.basename(sys.argv[0])}: {why}")
+    raise Failed(f"{os.path.basename(sys.argv[0])}: {why}")
 
 
 def end_on_signals():
@@ -40,10 +44,14 @@ def wait_until(condition, what):
 class Broker:
     """A node of its own, which ends with this process even where that is killed."""
 
-    def __init__(self, stack, folder):
+    def __init__(self, stack, folder, settings=""):
         self.folder = os.path.join(folder, "broker")
+        conf = os.path.join(folder, "broker.conf")
+        with open(conf, "w", encoding="ascii") as file:
+            file.write(settings)
         stack.callback(self.script, "stop")
-        self.url = self.script("start", "--with-parent", str(os.getpid()))
+        self.url = self.script("start", "--with-parent", str(os.getpid()), "--conf", conf)
+        self.pid = int(self.script("pid"))
 
     def script(self, word, *args):
         command = [os.path.join(ROOT, "scripts", "broker"), word, self.folder, *args]
@@ -70,4 +78,6 @@ def cpu_ns(pid):
 
 
 def figure(values, form):
+    if not values:
+        return ""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
