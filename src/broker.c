@@ -42,6 +42,7 @@ enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
 	FRAME_MIN = 4096,   /* the protocol's */
 	FRAME_OVERHEAD = 8,
+	MAPPED_BODY = 256 * 1024,
 	FIELDS_MAX = 4096, /* entries of all tables of one message together */
 };
 
@@ -562,7 +563,7 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 static void assembly_reset(struct assembly *a)
 {
 	arena_destroy(a->arena);
-	free(a->body);
+	msg_free_body(&a->msg);
 	if (a->spool >= 0 && a->kind != EV_NONE)
 		close(a->spool);
 	*a = (struct assembly){ .kind = EV_NONE, .spool = -1 };
@@ -833,14 +834,33 @@ static int open_spool(void)
 	return fd;
 }
 
+/*
+ * A large one has a mapping of its own, which is given back whole: malloc learns from large blocks
+ * to keep such for the next time, in the arena of every thread.
+ */
+static bool allocate_body(struct msg *msg, size_t size)
+{
+	if (size < MAPPED_BODY) {
+		msg->body_alloc = malloc(size);
+		return msg->body_alloc;
+	}
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED)
+		return false;
+	msg->body_alloc = map;
+	msg->body_map_len = size;
+	return true;
+}
+
 /* The room for a body: memory, or a file where it is over the limit. */
 static bool make_room(struct broker *broker, struct assembly *a)
 {
 	if (a->kind == EV_RETURNED || a->body_size == 0)
 		return true; /* nobody wants the body of what came back: we sent it */
 	if (a->body_size <= (uint64_t)broker->max_message) {
-		a->body = malloc((size_t)a->body_size);
-		return a->body != NULL;
+		bool ok = allocate_body(&a->msg, (size_t)a->body_size);
+		a->body = a->msg.body_alloc;
+		return ok;
 	}
 	a->spool = open_spool();
 	a->msg.flaw = a->spool < 0 ? MSG_UNSTORED : MSG_TOO_LARGE;
@@ -911,10 +931,8 @@ static bool finish_message(struct channel *ch, struct event *event)
 		return false;
 	if (a->spool >= 0)
 		map_spool(a);
-	if (a->body) {
+	if (a->body)
 		a->msg.body = (struct bytes){ a->body, (size_t)a->body_size };
-		a->msg.body_alloc = a->body;
-	}
 	event->kind = a->kind;
 	event->tag = a->tag;
 	event->messages = a->messages;
