@@ -31,11 +31,11 @@ enum {
 #define LOOK_NS (5 * NS_PER_S)          /* how often a queue is asked how many messages wait, */
 #define LOOK_EACH_NS (NS_PER_S / 10)    /* and for many queues this for each */
 #define HEARD_NS (10 * NS_PER_S)        /* by then the supervisor has heard what it was told */
-#define LONG_NS NS_PER_MS /* from here on all are alike: the role of reading is passed on */
+#define LONG_NS (NS_PER_MS / 4) /* a job that was only interrupted is not to count for more */
 #ifdef WARREN_SANITIZED
 #define BRIEF_NS (LONG_NS / 2) /* all is slower there, and is to be looked at all the same */
 #else
-#define BRIEF_NS (LONG_NS / 50) /* about what it takes to wake another thread */
+#define BRIEF_NS (NS_PER_MS / 50) /* about what it takes to wake another thread */
 #endif
 #define RETRY_FIRST_NS (NS_PER_S / 2)
 #define RETRY_MAX_NS (30 * NS_PER_S)
