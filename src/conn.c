@@ -105,7 +105,8 @@ void conn_unlock(struct conn *conn)
 	PTOK(pthread_mutex_unlock(&conn->lock));
 }
 
-int64_t conn_locked_ns(const struct conn *conn)
+/* When who holds the lock got it, or woke with it: a clock that costs nothing. */
+static int64_t locked_ns(const struct conn *conn)
 {
 	return atomic_load_explicit(&conn->held_since_ns, memory_order_relaxed);
 }
@@ -289,8 +290,8 @@ static void lead(struct conn *conn, struct conn_waiter *waiter, int64_t deadline
  */
 static bool may_keep(const struct conn *conn, const struct conn_waiter *waiter)
 {
-	return waiter->ready && waiter->brief && conn->followers &&
-	       conn_locked_ns(conn) - conn->left_ns < VIGIL_MS * NS_PER_MS;
+	return waiter->ready && waiter->brief && !conn->leading && conn->followers &&
+	       locked_ns(conn) - conn->left_ns < VIGIL_MS * NS_PER_MS;
 }
 
 static void keep_role(struct conn *conn)
@@ -316,7 +317,7 @@ bool conn_wait(struct conn *conn, struct conn_waiter *waiter, int64_t deadline_n
 	else
 		pass_on(conn);
 	if (waiter->ready)
-		conn->left_ns = conn_locked_ns(conn);
+		conn->left_ns = locked_ns(conn);
 	return waiter->ready;
 }
 

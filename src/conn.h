@@ -76,9 +76,6 @@ bool conn_try_lock(struct conn *conn) MUST_CHECK;
 void conn_seize(struct conn *conn);
 void conn_unlock(struct conn *conn);
 
-/* When the caller got the lock, as far as it has not slept since: a clock that costs nothing. */
-int64_t conn_locked_ns(const struct conn *conn);
-
 /* The connection, or NULL while there is none. Lock held; valid until it is released. */
 struct broker *conn_broker(struct conn *conn);
 
