@@ -119,6 +119,25 @@ class FairDispatch(PatternTest):
         self.assertGreater(share[1], 2 * share[0], share)
         self.assertGreater(share[0], 0, share)
 
+    def test_each_queue_has_its_threads_and_no_more(self):
+        """A thread runs what it has read, of whichever queue; the number of jobs of a queue at once is the queue's own."""
+        threads = {"one": 1, "two": 2, "five": 5}
+        count = 60
+        daemon = self.warrend([{"name": name, "threads": n, "task": "ledger.run"} for name, n in threads.items()])
+        for name in threads:
+            bodies = [f"{name} {i}" + ";busy 20" * (i % 4 == 0) for i in range(count)]
+            self.warren("publish", "-q", name, "-l", input="\n".join(bodies).encode())
+        daemon.wait_for("job.done", count * len(threads))
+        at_once, most = collections.Counter(), collections.Counter()
+        for entry in daemon.ledger():
+            name = entry.id.split()[0]
+            at_once[name] += {"start": 1, "end": -1}[entry.what]
+            most[name] = max(most[name], at_once[name])
+        self.assertEqual(+at_once, {})
+        for name, n in threads.items():
+            self.assertLessEqual(most[name], n, most)
+        self.assertEqual(len({entry.id for entry in daemon.ledger("end")}), count * len(threads))
+
     def test_warrend_and_a_pika_worker_share_a_queue(self):
         self.program("new_task.py", "hello_3", "pika" + "." * 600)
         lines = self.running("worker.py", "hello_3")
