@@ -49,11 +49,20 @@ class Table:
     columns: tuple = COLUMNS
 
 
+def print_goal(goal):
+    verdict = "holds" if goal["holds"] else "**does not hold**"
+    print(f"\n{goal['goal']}: {figure(goal['values'], goal['form'])}; goal: at most {goal['most']:{goal['form']}}: {verdict}",
+          flush=True)
+
+
 def print_table_of(report, table):
     seen = [result for result in report[table.part] if result["what"] == table.title]
     failed = {failure["name"]: failure["why"] for failure in report["failed"] if failure["what"] == table.title}
     print(f"\n{table.title}; load {figure([result['load'] for result in seen], '.1f')}")
     print_table(table.names, seen, failed, table.yardstick, table.columns)
+    for goal in report["goals"]:
+        if goal["what"] == table.title:
+            print_goal(goal)
 
 
 def print_circumstances(report):
