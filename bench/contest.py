@@ -256,6 +256,8 @@ class Running:
 
     def kill(self):
         """How they end is not measured, and this is the same for all."""
+        if self.process.returncode is not None:
+            return  # its number may be somebody else's by now
         for pid in tree(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -173,8 +173,9 @@ def rounds_of(seen, names, key):
     """For each round that all of these cases have finished, what they have measured, in the order of the names."""
     rounds = collections.defaultdict(dict)
     for result in seen:
-        rounds[result["round"]][result["name"]] = result[key]
-    return [[values[name] for name in names] for values in rounds.values() if values.keys() >= set(names)]
+        if result["name"] in names:
+            rounds[result["round"]][result["name"]] = result[key]
+    return [[values[name] for name in names] for values in rounds.values() if len(values) == len(names)]
 
 
 def set_goal(report, table, goal, values, form, most):

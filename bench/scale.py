@@ -29,7 +29,7 @@ COLUMNS = (("messages_per_s", "messages/s", ".0f", True), ("cpu_us", "CPU µs/me
 BODY_COLUMNS = (("messages_per_s", "messages/s", ".1f", False), ("mib_per_s", "MiB/s", ".1f", False),
                 ("worker_cpu_us", "worker's CPU µs/message", ".1f", False),
                 ("cpu_us_per_mib", "for each MiB", ".0f", False), ("switches", "context switches/message", ".2f", False),
-                ("worker_peak_mib", "worker's peak MiB", ".1f", False), ("kept_kib", "KiB more than before", ".0f", False))
+                ("worker_peak_mib", "worker's peak MiB", ".1f", False), ("kept_kib", "KiB kept", ".0f", False))
 
 
 BODY = "x" * BODY_BYTES
@@ -121,9 +121,10 @@ def measure_body(site, broker, size):
         wait_until(lambda: daemon.count("done") == 100 + count, "the last body", 0.01)
         seen = (daemon.costs() - first).for_each_of(count)
         time.sleep(WARM_UP)
-        kept = daemon.memory()["worker_rss_kib"] - before["worker_rss_kib"]
-        return seen | {"bytes": size, "mib_per_s": seen["messages_per_s"] * size / MIB, "kept_kib": kept,
-                       "cpu_us_per_mib": seen["worker_cpu_us"] * MIB / size,
+        if size >= MIB:
+            seen["cpu_us_per_mib"] = seen["worker_cpu_us"] * MIB / size
+        return seen | {"bytes": size, "mib_per_s": seen["messages_per_s"] * size / MIB,
+                       "kept_kib": daemon.memory()["worker_rss_kib"] - before["worker_rss_kib"],
                        "worker_peak_mib": numbers(f"/proc/{daemon.worker}/status", "VmHWM") / KIB}
 
 

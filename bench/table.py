@@ -29,7 +29,7 @@ def print_table(names, seen, failed, yardstick, columns=COLUMNS):
         mine = [result for result in seen if result["name"] == name]
         cells = []
         for key, _, form, compared in columns:
-            cells.append(figure([result[key] for result in mine], form))
+            cells.append(figure([result[key] for result in mine if key in result], form))
             if compared:
                 cells.append("1" if mine and name == yardstick else figure(ratios(mine, of_yardstick, key), ".2f"))
         print(f"| {name} |", " | ".join(cells), "|")
