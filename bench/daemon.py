@@ -29,6 +29,7 @@ class Source:
     threads: int
     task: str = "bench.noop"
     attempts: int = 1
+    plugin: str = 'file = "noop.so";'
 
     def text(self):
         return f"""{{ name = "{self.name}"; task = "{self.task}"; threads = {self.threads}; durable = false;
@@ -72,9 +73,10 @@ class Warrend:
 
     def configure(self):
         path = os.path.join(self.site.folder, "warren.cfg")
+        plugins = dict.fromkeys(source.plugin for source in self.sources)
         with open(path, "w", encoding="ascii") as file:
             file.write(f"""broker = {{ urls = [ "{self.broker.url}" ]; }};
-plugins = {{ directory = "{self.site.plugins}"; load = ( {{ file = "noop.so"; }} ); }};
+plugins = {{ directory = "{self.site.plugins}"; load = ( {", ".join(f"{{ {plugin} }}" for plugin in plugins)} ); }};
 queues = ( {", ".join(source.text() for source in self.sources)} );
 limits = {{ message = "{LARGEST_BODY}"; }};
 control = {{ socket = "{self.socket}"; }};

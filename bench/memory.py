@@ -11,7 +11,9 @@ from table import Table
 
 FEW = 8
 THREADS = {f"{count} threads": count for count in (FEW, 64, 512)}
-JOBS = 20  # for each thread, so that all have run some
+JOBS = 20  # for each thread
+# Of a task that waits: what does nothing is run by few threads.
+PLUGIN = 'file = "work.so"; options = { wait = "100ms"; };'
 MOST_KIB = 8 * 1024
 MOST_THREAD_KIB = 64
 COLUMNS = (("worker_rss_kib", "worker's KiB, idle", ".0f", False), ("worker_pss_kib", "shared ones split", ".0f", False),
@@ -35,7 +37,7 @@ def measure(site, broker, threads):
     with open(path, "wb") as file:
         file.truncate(LARGEST_BODY)
     with contextlib.ExitStack() as stack:
-        daemon = Warrend(stack, site, broker, Source("memory", threads))
+        daemon = Warrend(stack, site, broker, Source("memory", threads, "bench.wait", plugin=PLUGIN))
         time.sleep(WARM_UP)
         seen = daemon.memory()
         seen["worked_rss_kib"], seen["worked_pss_kib"] = work(daemon, JOBS * threads, "x" * BODY_BYTES)
