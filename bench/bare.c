@@ -248,6 +248,14 @@ static void set_stamp_task(struct consumer *c, const char *path, bool confirms)
 }
 
 /* What the words behind the number of threads say. */
+/* For whoever waits for the first message. */
+static void tell_task(const struct consumer *c, amqp_bytes_t body)
+{
+	(void)c;
+	(void)body;
+	fputs("it runs\n", stderr);
+}
+
 static bool set_task(struct consumer *c, int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[0], "sha256") == 0) {
@@ -260,6 +268,8 @@ static bool set_task(struct consumer *c, int argc, char **argv)
 		set_stamp_task(c, argv[1], false);
 	} else if (argc == 2 && strcmp(argv[0], "stamp-confirmed") == 0) {
 		set_stamp_task(c, argv[1], true);
+	} else if (argc == 1 && strcmp(argv[0], "tell") == 0) {
+		c->task = tell_task;
 	} else {
 		return argc == 0;
 	}
@@ -287,7 +297,8 @@ int main(int argc, char **argv)
 	fputs("usage: bare inline URL QUEUE CHANNELS [TASK]\n"
 	      "       bare threads URL QUEUE N [TASK]\n"
 	      "       bare publish URL QUEUE COUNT BYTES WINDOW\n"
-	      "TASK: wait MS, sha256 TIMES, stamp SAMPLES, stamp-confirmed SAMPLES; nothing unless "
+	      "TASK: wait MS, sha256 TIMES, stamp SAMPLES, stamp-confirmed SAMPLES, tell; nothing "
+	      "unless "
 	      "given\n",
 	    stderr);
 	return 1;

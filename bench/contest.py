@@ -72,7 +72,7 @@ def prepare_js(site):
        "--cache", os.path.join(site.made, "npm-cache"), cwd=site.js)
 
 
-def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";'):
+def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";', level="warn"):
     config = os.path.join(site.folder, "warren.cfg")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"""broker = {{ urls = [ "{url}" ]; }};
@@ -80,7 +80,7 @@ plugins = {{ directory = "{site.plugins}"; load = ( {{ {plugin} }} ); }};
 queues = ( {{ name = "{queue}"; task = "{task}"; threads = {count}; durable = false;
               retry = {{ attempts = 1; }}; dead_letter = ""; }} );
 control = {{ socket = ""; }};
-log = {{ level = "warn"; }};
+log = {{ level = "{level}"; }};
 """)
     return [site.warrend, "-c", config]
 
@@ -256,15 +256,20 @@ class Running:
 
     def kill(self):
         """How they end is not measured, and this is the same for all."""
+        if self.process.returncode is not None:
+            return  # its number may be somebody else's by now
         for pid in tree(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
-    def consumes(self, queue, filled, consumers):
+    def alive(self):
         if (code := self.process.poll()) is not None:
             with open(self.log, encoding="utf-8", errors="backslashreplace") as log:
                 fail(f"{self.name} has ended with {code}: {log.read().strip()}")
+
+    def consumes(self, queue, filled, consumers):
+        self.alive()
         ready, there = queue.look()
         return there == consumers and ready < filled
 

@@ -1,5 +1,7 @@
-/* bench.noop: a task that does nothing, so that what a message costs is warren's own. */
+/* Tasks that do nothing of their own, so that what a message costs is warren's. */
 #include <warren/plugin.h>
+
+enum { RETRY_MS = 512 * 1000 }; /* longer than a measurement, and the time of a single rung */
 
 static enum warren_verdict noop(struct warren_job *job)
 {
@@ -7,8 +9,22 @@ static enum warren_verdict noop(struct warren_job *job)
 	return WARREN_DONE;
 }
 
+static enum warren_verdict retry(struct warren_job *job)
+{
+	return warren_retry_after(job, RETRY_MS);
+}
+
+/* For whoever waits for the first job to run. */
+static enum warren_verdict tell(struct warren_job *job)
+{
+	warren_log(job, WARREN_LOG_INFO, "it runs");
+	return WARREN_DONE;
+}
+
 static const struct warren_task tasks[] = {
 	{ .name = "bench.noop", .run = noop },
+	{ .name = "bench.retry", .run = retry },
+	{ .name = "bench.tell", .run = tell },
 	{ 0 },
 };
 

@@ -32,12 +32,12 @@ def bound(command):
     return ["setpriv", "--pdeathsig", "KILL", *command]
 
 
-def wait_until(condition, what):
+def wait_until(condition, what, pause=0.05):
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         if time.monotonic() > deadline:
             fail(f"waited {PATIENCE} s in vain for {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return value
 
 

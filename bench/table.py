@@ -29,7 +29,7 @@ def print_table(names, seen, failed, yardstick, columns=COLUMNS):
         mine = [result for result in seen if result["name"] == name]
         cells = []
         for key, _, form, compared in columns:
-            cells.append(figure([result[key] for result in mine], form))
+            cells.append(figure([result[key] for result in mine if key in result], form))
             if compared:
                 cells.append("1" if mine and name == yardstick else figure(ratios(mine, of_yardstick, key), ".2f"))
         print(f"| {name} |", " | ".join(cells), "|")
@@ -49,11 +49,20 @@ class Table:
     columns: tuple = COLUMNS
 
 
+def print_goal(goal):
+    verdict = "holds" if goal["holds"] else "**does not hold**"
+    print(f"\n{goal['goal']}: {figure(goal['values'], goal['form'])}; goal: at most {goal['most']:{goal['form']}}: {verdict}",
+          flush=True)
+
+
 def print_table_of(report, table):
     seen = [result for result in report[table.part] if result["what"] == table.title]
     failed = {failure["name"]: failure["why"] for failure in report["failed"] if failure["what"] == table.title}
     print(f"\n{table.title}; load {figure([result['load'] for result in seen], '.1f')}")
     print_table(table.names, seen, failed, table.yardstick, table.columns)
+    for goal in report["goals"]:
+        if goal["what"] == table.title:
+            print_goal(goal)
 
 
 def print_circumstances(report):
