@@ -107,6 +107,7 @@ log = {{ level = "warn"; }};
             channel.queue_purge(queue)
 
     def ask(self, words):
+        self.running.alive()
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(PATIENCE)
             s.connect(self.socket)
@@ -121,7 +122,6 @@ log = {{ level = "warn"; }};
         return self.status()["totals"][outcome]
 
     def consumers(self):
-        self.running.alive()
         with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):  # it has only just started
             return sum(queue["consumers"] for queue in self.status()["queues"])
         return 0

@@ -21,6 +21,7 @@ BODIES = {"1 B": 1, "1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "16 MiB": 16
 BODIES_BYTES = 128 * MIB  # of all that wait together, well below what the broker takes into its memory
 MOST_BODIES = 10000
 MOST_KEPT_KIB = 1024
+BODY = "x" * BODY_BYTES
 
 COLUMNS = (("messages_per_s", "messages/s", ".0f", True), ("cpu_us", "CPU µs/message", ".1f", True),
            ("supervisor_cpu_us", "supervisor's CPU µs/message", ".2f", False),
@@ -30,9 +31,6 @@ BODY_COLUMNS = (("messages_per_s", "messages/s", ".1f", False), ("mib_per_s", "M
                 ("worker_cpu_us", "worker's CPU µs/message", ".1f", False),
                 ("cpu_us_per_mib", "for each MiB", ".0f", False), ("switches", "context switches/message", ".2f", False),
                 ("worker_peak_mib", "worker's peak MiB", ".1f", False), ("kept_kib", "KiB kept", ".0f", False))
-
-
-BODY = "x" * BODY_BYTES
 
 
 class Load:
