@@ -42,8 +42,8 @@ enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
 	FRAME_MIN = 4096,   /* the protocol's */
 	FRAME_OVERHEAD = 8,
-	MAPPED_BODY = 256 * 1024,
-	FIELDS_MAX = 4096, /* entries of all tables of one message together */
+	HEAP_BODY = 1024 * 1024, /* the largest body that malloc is asked for */
+	FIELDS_MAX = 4096,       /* entries of all tables of one message together */
 };
 
 /* A line on which one frame takes longer is as good as none: 4 kB/s carry the largest. */
@@ -840,7 +840,7 @@ static int open_spool(void)
  */
 static bool allocate_body(struct msg *msg, size_t size)
 {
-	if (size < MAPPED_BODY) {
+	if (size <= HEAP_BODY) {
 		msg->body_alloc = malloc(size);
 		return msg->body_alloc;
 	}
