@@ -70,8 +70,7 @@ struct assembly {
 	struct arena *arena;
 	struct msg msg;
 	uint64_t body_size, got;
-	char *body; /* NULL while nothing is kept of it */
-	int spool;  /* temporary file of a body over max_message, -1 */
+	int spool; /* temporary file of a body over max_message, -1 */
 };
 
 struct channel {
@@ -232,6 +231,11 @@ int64_t broker_heartbeat_ns(const struct broker *broker)
 int broker_fd(const struct broker *broker)
 {
 	return amqp_get_sockfd(broker->amqp);
+}
+
+static void set_tcp(const struct broker *broker, int option, int value)
+{
+	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, option, &value, sizeof(value));
 }
 
 /* What TLS has decrypted already, nobody can ask for. */
@@ -552,8 +556,7 @@ struct broker *broker_connect(const struct conf_broker *conf, size_t url_index, 
 		return NULL;
 	}
 	/* Bytes that nobody acknowledges end the connection as soon as silence would. */
-	unsigned ms = (unsigned)(2 * broker_heartbeat_ns(broker) / NS_PER_MS);
-	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	set_tcp(broker, TCP_USER_TIMEOUT, (int)(2 * broker_heartbeat_ns(broker) / NS_PER_MS));
 	amqp_maybe_release_buffers(broker->amqp);
 	return broker;
 }
@@ -858,9 +861,7 @@ static bool make_room(struct broker *broker, struct assembly *a)
 	if (a->kind == EV_RETURNED || a->body_size == 0)
 		return true; /* nobody wants the body of what came back: we sent it */
 	if (a->body_size <= (uint64_t)broker->max_message) {
-		bool ok = allocate_body(&a->msg, (size_t)a->body_size);
-		a->body = a->msg.body_alloc;
-		return ok;
+		return allocate_body(&a->msg, (size_t)a->body_size);
 	}
 	a->spool = open_spool();
 	a->msg.flaw = a->spool < 0 ? MSG_UNSTORED : MSG_TOO_LARGE;
@@ -893,8 +894,8 @@ static bool start_message(struct broker *broker, struct channel *ch, enum event_
 
 static void store_body(struct assembly *a, const char *data, size_t len)
 {
-	if (a->body) {
-		memcpy(a->body + a->got, data, len);
+	if (a->msg.body_alloc) {
+		memcpy((char *)a->msg.body_alloc + a->got, data, len);
 		return;
 	}
 	for (size_t done = 0; a->spool >= 0 && done < len;) {
@@ -918,7 +919,6 @@ static void map_spool(struct assembly *a)
 		a->msg.flaw = MSG_UNSTORED;
 		return;
 	}
-	a->msg.body = (struct bytes){ map, (size_t)a->body_size };
 	a->msg.body_alloc = map;
 	a->msg.body_map_len = (size_t)a->body_size;
 }
@@ -931,8 +931,8 @@ static bool finish_message(struct channel *ch, struct event *event)
 		return false;
 	if (a->spool >= 0)
 		map_spool(a);
-	if (a->body)
-		a->msg.body = (struct bytes){ a->body, (size_t)a->body_size };
+	if (a->msg.body_alloc)
+		a->msg.body = (struct bytes){ a->msg.body_alloc, (size_t)a->body_size };
 	event->kind = a->kind;
 	event->tag = a->tag;
 	event->messages = a->messages;
@@ -1827,11 +1827,6 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 	if (message->body.len > 0 && message->body.len % part == 0 && !broker_heartbeat(broker))
 		return SENT_LOST;
 	return SENT;
-}
-
-static void set_tcp(struct broker *broker, int option, int value)
-{
-	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, option, &value, sizeof(value));
 }
 
 void broker_hold(struct broker *broker)

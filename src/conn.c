@@ -286,12 +286,13 @@ static void lead(struct conn *conn, struct conn_waiter *waiter, int64_t deadline
 
 /*
  * What the thread leaves for takes less time than to wake another one. But one message now and then
- * is worth no vigil.
+ * is worth no vigil; and in a hurry the keeper would take the role itself, and wake a thread for
+ * each message.
  */
 static bool may_keep(const struct conn *conn, const struct conn_waiter *waiter)
 {
-	return waiter->ready && waiter->brief && !conn->leading && conn->followers &&
-	       locked_ns(conn) - conn->left_ns < VIGIL_MS * NS_PER_MS;
+	return waiter->ready && waiter->brief && !conn->leading && !conn->hurry &&
+	       conn->followers && locked_ns(conn) - conn->left_ns < VIGIL_MS * NS_PER_MS;
 }
 
 static void keep_role(struct conn *conn)

@@ -44,7 +44,7 @@ struct warren_job {
 	struct msg msg;
 	const struct conf_queue *queue;
 	struct origin origin;
-	char id[48]; /* names this job in logs: process.thread.number */
+	char id[48]; /* names this job in logs: process.channel.number */
 
 	const struct task *task; /* NULL: none of that name */
 	struct bytes task_name;  /* what was asked for, known or not */

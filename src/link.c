@@ -274,6 +274,12 @@ static void wake_for(struct link *link, struct lane *lane)
 	hand_over(link, lane->seat);
 }
 
+/* No other delivery has woken its thread. */
+static bool is_free(const struct lane *lane)
+{
+	return is_idle(lane) && !lane->seat->waiter.ready;
+}
+
 /* Without acks any thread of the queue that is free may have it. */
 static void wake_any(struct link *link, struct lane *lane)
 {
@@ -281,11 +287,9 @@ static void wake_any(struct link *link, struct lane *lane)
 	struct seat *reader = free_reader(link);
 	if (reader && reader->lane->source == source)
 		lane = reader->lane;
-	for (unsigned i = 0; lane->running && i < source->n_lanes; i++) {
-		struct lane *other = &link->lanes[source->first_lane + i];
-		if (!other->running && !other->seat->waiter.ready)
-			lane = other;
-	}
+	for (unsigned i = 0; !is_free(lane) && i < source->n_lanes; i++)
+		if (is_free(&link->lanes[source->first_lane + i]))
+			lane = &link->lanes[source->first_lane + i];
 	hand_over(link, lane->seat);
 }
 
@@ -1223,7 +1227,7 @@ struct warren_job *link_take(struct link *link, unsigned thread)
 	conn_lock(link->conn);
 	CHECK(!seat->lane->running);
 	while (!(job = pop_waiting(link, seat->lane->inbox)) && !has_ended(link, seat->lane)) {
-		seat->waiter.ready = false;
+		seat->waiter.ready = seat->waiter.brief = false;
 		(void)conn_wait(link->conn, &seat->waiter, CLOCK_NEVER);
 	}
 	seat->lane->running = job;

@@ -245,9 +245,9 @@ struct warren_plugin {
 	/* After all threads have ended, and only if open() succeeded. */
 	void (*close)(void *state);
 
-	/* In each worker thread, before its first job: for a database handle, an HTTP client.
-	 * Threads are numbered from 0. `host` stays valid until the thread ends. False refuses to
-	 * start. */
+	/* In each worker thread, before its first job: for a database handle, an HTTP client. A
+	 * thread may run jobs of every queue. Threads are numbered from 0. `host` stays valid until
+	 * the thread ends. False refuses to start. */
 	bool (*thread_open)(
 	    struct warren_host *host, void *state, unsigned thread, void **thread_state);
 	/* In the same thread, after its last job, and only if thread_open() succeeded. */
