@@ -72,12 +72,13 @@ def prepare_js(site):
        "--cache", os.path.join(site.made, "npm-cache"), cwd=site.js)
 
 
-def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";', level="warn"):
+def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";', level="warn",
+            prefetch=1):
     config = os.path.join(site.folder, "warren.cfg")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"""broker = {{ urls = [ "{url}" ]; }};
 plugins = {{ directory = "{site.plugins}"; load = ( {{ {plugin} }} ); }};
-queues = ( {{ name = "{queue}"; task = "{task}"; threads = {count}; durable = false;
+queues = ( {{ name = "{queue}"; task = "{task}"; threads = {count}; durable = false; prefetch = {prefetch};
               retry = {{ attempts = 1; }}; dead_letter = ""; }} );
 control = {{ socket = ""; }};
 log = {{ level = "{level}"; }};

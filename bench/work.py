@@ -8,7 +8,7 @@ from contest import BODY_BYTES, Queue, in_turns, measure, show, warrend
 from table import Table
 
 YARDSTICK = "bare threads"
-NAMES = (YARDSTICK, "warren")
+AHEAD = "warren, prefetch 2"  # what a thread does next is there before it is done
 SHA256_BYTES = 64 * 1024
 MOST_BYTES = 1536 * 1024 * 1024  # in a queue: well below the limit that bench/run gives the broker
 
@@ -59,7 +59,8 @@ class WorkQueue(Queue):
 def command_of(site, queue, task, count, name):
     if name == YARDSTICK:
         return [site.bare, "threads", queue.url, queue.name, str(count), *task.bare]
-    return warrend(site, queue.url, queue.name, count, task.name, f'file = "work.so"; options = {{ {task.options} }};')
+    return warrend(site, queue.url, queue.name, count, task.name, f'file = "work.so"; options = {{ {task.options} }};',
+                   prefetch=2 if name == AHEAD else 1)
 
 
 def measure_work(site, queue, title, count, seconds, name):
@@ -71,9 +72,14 @@ def measure_work(site, queue, title, count, seconds, name):
     return {"task": title, "threads": count, **result}
 
 
+def names_of(task, only):
+    names = [name for name in (YARDSTICK, "warren") if name in only]
+    return names + [AHEAD] * ("warren" in only and task.wait_ms > 0)
+
+
 def run(site, broker, options, report, save):
-    names = [name for name in NAMES if name in options.only]
     for title, task in TASKS.items():
+        names = names_of(task, options.only)
         queue = WorkQueue(site, broker, task, 1000 + int(1000 * options.seconds))
         for count in options.threads:
             seen, failed = in_turns(names, options.rounds,

@@ -238,11 +238,15 @@ static void set_tcp(const struct broker *broker, int option, int value)
 	(void)setsockopt(broker_fd(broker), IPPROTO_TCP, option, &value, sizeof(value));
 }
 
+bool broker_read_ahead(const struct broker *broker)
+{
+	return amqp_frames_enqueued(broker->amqp) || amqp_data_in_buffer(broker->amqp);
+}
+
 /* What TLS has decrypted already, nobody can ask for. */
 bool broker_holds_more(const struct broker *broker)
 {
-	return broker->tls || broker->lost || amqp_frames_enqueued(broker->amqp) ||
-	       amqp_data_in_buffer(broker->amqp);
+	return broker->tls || broker->lost || broker_read_ahead(broker);
 }
 
 void broker_shutdown(int fd)

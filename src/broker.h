@@ -105,6 +105,10 @@ void broker_destroy(struct broker *broker, int wait_ms);
 
 int broker_fd(const struct broker *broker);
 
+/* Whether something has come off the socket that broker_read has not given out: a frame, or a part
+ * of one. */
+bool broker_read_ahead(const struct broker *broker);
+
 /* Whether broker_read may find something although the socket has nothing. */
 bool broker_holds_more(const struct broker *broker);
 

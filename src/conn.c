@@ -22,6 +22,7 @@ enum {
 	VIGIL_MS = 1, /* for so long, or twice as long, nobody reads where a leader stays away */
 	EVENTS_AT_A_TIME = 256, /* read in one turn */
 	GOODBYE_MS = 2000,
+	HELD_MAX = 16, /* sends that may share a packet */
 };
 
 #define BACKOFF_FIRST_NS (NS_PER_S / 2)
@@ -44,6 +45,7 @@ struct conn {
 	bool kept;  /* the last leader left with the role, and nobody has led since */
 	bool vigil; /* the keeper looks whether it stays away */
 	unsigned keeps, seen_keeps; /* how often that was; the keeper's last look */
+	unsigned n_held;            /* sends held back: none where nobody leads or keeps the role */
 	int64_t left_ns;            /* a waiter left with what it waited for */
 	bool hurry, stopping, no_reconnect;
 	struct conn_waiter *followers;     /* asleep, the one who came last first */
@@ -151,9 +153,27 @@ static void follow(struct conn *conn, struct conn_waiter *waiter, int64_t deadli
 	waiter->waiting = false;
 }
 
+bool conn_hold(struct conn *conn)
+{
+	if (!conn->kept || conn->broken || conn->n_held == HELD_MAX ||
+	    !broker_read_ahead(conn->broker))
+		return false;
+	if (conn->n_held++ == 0)
+		broker_hold(conn->broker);
+	return true;
+}
+
+void conn_release(struct conn *conn)
+{
+	if (conn->n_held)
+		broker_release(conn->broker);
+	conn->n_held = 0;
+}
+
 /* Whoever gives up the role wakes one follower to take it, so that somebody always reads. */
 static void pass_on(struct conn *conn)
 {
+	conn_release(conn);
 	if (conn->leading)
 		return;
 	for (struct conn_waiter *w = conn->followers; w; w = w->next)
@@ -254,6 +274,7 @@ static void poll_unlocked(
 	int timeout = poll_timeout_ms(conn, deadline_ns);
 	eventfd_t value;
 	conn->polling = waiter;
+	conn_release(conn);
 	conn_unlock(conn);
 	(void)poll(p, ARRAY_LEN(p), reads || timeout < TICK_MS ? timeout : TICK_MS);
 	conn_lock(conn);
@@ -442,6 +463,7 @@ static void tear_down(struct conn *conn)
 	conn->ops->down(conn->owner, &why);
 	conn->broker = NULL;
 	conn->broken = false;
+	conn->n_held = 0;
 	forget_fd(conn);
 	broker_destroy(broker, 0);
 }
@@ -600,6 +622,7 @@ void conn_destroy(struct conn *conn)
 		return;
 	conn_seize(conn);
 	conn->stopping = true;
+	conn_release(conn);
 	wake_keeper(conn);
 	conn_unlock(conn);
 	if (conn->keeper_runs && !join_keeper(conn))

@@ -259,9 +259,14 @@ static void exchange_lanes(struct seat *a, struct seat *b)
 	b->lane->seat = b;
 }
 
+static bool is_brief(const struct source *source)
+{
+	return source->mean_ns < BRIEF_NS;
+}
+
 static void hand_over(struct link *link, struct seat *seat)
 {
-	seat->waiter.brief = seat->lane->source->mean_ns < BRIEF_NS;
+	seat->waiter.brief = is_brief(seat->lane->source);
 	conn_ready(link->conn, &seat->waiter);
 }
 
@@ -1238,15 +1243,19 @@ struct warren_job *link_take(struct link *link, unsigned thread)
 	return job;
 }
 
-static bool send_settlement(
-    struct link *link, const struct warren_job *job, enum link_settlement how)
+static bool send_settlement(struct link *link, const struct source *source,
+    const struct warren_job *job, enum link_settlement how)
 {
 	struct broker *broker = conn_broker(link->conn);
 	if (!broker)
 		return false;
-	return sent(link, how == LINK_ACK
-			      ? broker_ack(broker, job->origin.channel, job->origin.tag)
-			      : broker_nack(broker, job->origin.channel, job->origin.tag));
+	bool held = is_brief(source) && conn_hold(link->conn);
+	bool ok =
+	    sent(link, how == LINK_ACK ? broker_ack(broker, job->origin.channel, job->origin.tag)
+				       : broker_nack(broker, job->origin.channel, job->origin.tag));
+	if (!held)
+		conn_release(link->conn);
+	return ok;
 }
 
 /* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
@@ -1276,7 +1285,8 @@ bool link_settle(
 	lane->running = NULL;
 	note_length(lane->source, now - seat->took_ns);
 	if (how != LINK_NOTHING && !link->setup.no_ack)
-		ok = job->origin.epoch == lane->epoch && send_settlement(link, job, how);
+		ok = job->origin.epoch == lane->epoch &&
+		     send_settlement(link, lane->source, job, how);
 	if (lane->state == LANE_DOWN && conn_broker(link->conn))
 		next_errand(link);
 	conn_unlock(link->conn);

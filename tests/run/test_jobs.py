@@ -41,6 +41,88 @@ class TenThousand(JobsTest):
         print(f"\n{JOBS} jobs in {seconds:.1f} s{' under valgrind' if VALGRIND else ''}: {stopped['done']} done once")
 
 
+class Brief(JobsTest):
+    """Jobs that take less time than it takes to wake a thread: whoever reads them keeps reading, and holds acks back as
+    long as it has more of them at hand. A job that takes long all the same is not to be felt by others: what comes, or
+    leaves, a tenth of a second later in the mean where nobody sees to it."""
+
+    ROUNDS = 21
+
+    def begin(self):
+        """A daemon that has found the jobs of the first of two queues to be brief."""
+        queues = [{"name": "brief", "threads": THREADS}, {"name": "other"}]
+        for queue in queues:
+            queue.update(durable=True, task="ledger.run")
+            self.channel.queue_declare(queue["name"], durable=True)
+        # A line for each job would be most of what it takes.
+        daemon = self.daemon(self.settings(queues, log={"level": "warn"})).start()
+        self.warm_up(daemon, "first")
+        return daemon
+
+    def warm_up(self, daemon, name):
+        """The long jobs of one round would be a part of the mean in the next."""
+        self.publish("brief", [f"{name}.{i}" for i in range(500)])
+        daemon.patiently(lambda: self.ready("brief") == 0, "all are taken")
+
+    def wait_ms(self, daemon, queue, *bodies):
+        """How long after it was published the last of them started."""
+        published_ms = time.monotonic() * 1000
+        self.put(queue, *(body.encode() for body in bodies))
+        return max(daemon.ran(body.split(";")[0], what="start")[0].ms for body in bodies) - published_ms
+
+    def assertSoon(self, waits):
+        """Three times may be the machine's fault."""
+        self.assertLess(sorted(waits)[-4], 50, waits)
+
+    def test_another_queue_does_not_wait_for_one_that_takes_long(self):
+        daemon = self.begin()
+        waits = []
+        for i in range(self.ROUNDS):
+            self.publish("brief", [f"{i}.{k}" for k in range(500)] + [f"long {i};busy 400"])
+            wait_until(lambda: self.ready("brief") == 0, "all are taken, the long one last")
+            waits.append(self.wait_ms(daemon, "other", f"other {i}"))
+            daemon.ran(f"long {i}")
+        self.assertSoon(waits)
+
+    def test_acks_do_not_wait_for_one_that_takes_long(self):
+        daemon = self.begin()
+        workers = set(daemon.processes()) - {daemon.process.pid}
+        waits = []
+        for i in range(self.ROUNDS):
+            self.warm_up(daemon, f"warm {i}")
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            self.put("brief", *[b"brief"] * (THREADS - 1), b"long %d;busy 400" % i)
+            wait_until(lambda: self.ready("brief") == 0, "all are on their way")
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+            daemon.ran(f"long {i}", what="start")
+            others = [f"{i}.{k}" for k in range(THREADS - 1)]  # each channel is needed
+            waits.append(self.wait_ms(daemon, "brief", *(f"{name};busy 400" for name in others)))
+            for name in (f"long {i}", *others):
+                daemon.ran(name)
+        self.assertSoon(waits)
+
+    def test_more_than_one_at_once_on_a_channel(self):
+        """Others read what is a thread's own; each is run once all the same."""
+        daemon = self.warrend([{"name": f"q{n}", "threads": n, "prefetch": 5, "task": "ledger.run"} for n in (1, 3)])
+        self.finish(daemon, ["q1", "q3"])
+
+    def test_without_acks(self):
+        daemon = self.warrend([{"name": f"q{n}", "threads": n, "ack": "none", "task": "ledger.run"} for n in (1, 3)])
+        self.finish(daemon, ["q1", "q3"])
+
+    def finish(self, daemon, queues):
+        """Brief jobs and some that are not, each of which is done once."""
+        names = {f"{queue}-{i}" for queue in queues for i in range(400)}
+        for queue in queues:
+            mine = sorted(name for name in names if name.startswith(queue))
+            self.publish(queue, [name + ";busy 20" * (i % 20 == 0) for i, name in enumerate(mine)])
+        daemon.wait_for("job.done", len(names))
+        self.assertEqual(daemon.stop(), 0)
+        self.assertEqual(sorted(entry.id for entry in daemon.ledger("end")), sorted(names))
+
+
 class Killed(JobsTest):
     """Every job writes its start and its end into a ledger."""
 
