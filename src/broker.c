@@ -88,6 +88,7 @@ struct broker {
 	unsigned n_channels, channel_max;
 	struct broker_error error;
 	bool lost, tls;
+	bool held;                        /* the kernel may hold back what is sent */
 	bool in_message;                  /* the last frame belongs to a message that goes on */
 	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
@@ -1302,6 +1303,9 @@ void broker_read(struct broker *broker, struct event *event)
 	while (!broker->lost && event->kind == EV_NONE) {
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
+		/* What is still on its way is not to be waited for with something held back. */
+		if (broker->in_message || !broker_read_ahead(broker))
+			broker_release(broker);
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
 		if (status == AMQP_STATUS_TIMEOUT) {
 			note_pause(broker);
@@ -1328,6 +1332,20 @@ void event_drop(struct event *event)
 }
 
 /* ---- methods going out ---- */
+
+void broker_hold(struct broker *broker)
+{
+	if (!broker->held)
+		set_tcp(broker, TCP_CORK, 1);
+	broker->held = true;
+}
+
+void broker_release(struct broker *broker)
+{
+	if (broker->held)
+		set_tcp(broker, TCP_CORK, 0);
+	broker->held = false;
+}
 
 static bool sent(struct broker *broker, int status)
 {
@@ -1833,22 +1851,6 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 	return SENT;
 }
 
-void broker_hold(struct broker *broker)
-{
-	set_tcp(broker, TCP_CORK, 1);
-}
-
-/* Said again, TCP_NODELAY pushes what waits, also under TCP_CORK (tcp(7)). */
-void broker_flush(struct broker *broker)
-{
-	set_tcp(broker, TCP_NODELAY, 1);
-}
-
-void broker_release(struct broker *broker)
-{
-	set_tcp(broker, TCP_CORK, 0);
-}
-
 /* ---- the end ---- */
 
 static void say_goodbye(struct broker *broker, int wait_ms)
@@ -1872,6 +1874,7 @@ void broker_destroy(struct broker *broker, int wait_ms)
 {
 	if (!broker)
 		return;
+	broker_release(broker);
 	if (!broker->lost && wait_ms > 0)
 		say_goodbye(broker, wait_ms);
 	for (unsigned i = 0; i < broker->n_channels; i++)

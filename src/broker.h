@@ -193,11 +193,10 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
     const struct outgoing *message, bool mandatory, char *why, size_t why_size) MUST_CHECK;
 
 /*
- * Between these what is sent may be held back by the kernel for up to 200 ms, so that many messages
- * share a packet; broker_flush sends what is held now.
+ * From broker_hold on the kernel may hold back what is sent, for 200 ms at most, so that much of it
+ * shares a packet: until broker_release, or until broker_read has to ask the socket.
  */
 void broker_hold(struct broker *broker);
-void broker_flush(struct broker *broker);
 void broker_release(struct broker *broker);
 
 /* Call once per process before the first connection and before any thread. */

@@ -22,7 +22,6 @@ enum {
 	VIGIL_MS = 1, /* for so long, or twice as long, nobody reads where a leader stays away */
 	EVENTS_AT_A_TIME = 256, /* read in one turn */
 	GOODBYE_MS = 2000,
-	HELD_MAX = 16, /* sends that may share a packet */
 };
 
 #define BACKOFF_FIRST_NS (NS_PER_S / 2)
@@ -45,7 +44,6 @@ struct conn {
 	bool kept;  /* the last leader left with the role, and nobody has led since */
 	bool vigil; /* the keeper looks whether it stays away */
 	unsigned keeps, seen_keeps; /* how often that was; the keeper's last look */
-	unsigned n_held;            /* sends held back: none where nobody leads or keeps the role */
 	int64_t left_ns;            /* a waiter left with what it waited for */
 	bool hurry, stopping, no_reconnect;
 	struct conn_waiter *followers;     /* asleep, the one who came last first */
@@ -155,19 +153,16 @@ static void follow(struct conn *conn, struct conn_waiter *waiter, int64_t deadli
 
 bool conn_hold(struct conn *conn)
 {
-	if (!conn->kept || conn->broken || conn->n_held == HELD_MAX ||
-	    !broker_read_ahead(conn->broker))
+	if (!conn->kept || conn->broken || !broker_read_ahead(conn->broker))
 		return false;
-	if (conn->n_held++ == 0)
-		broker_hold(conn->broker);
+	broker_hold(conn->broker);
 	return true;
 }
 
 void conn_release(struct conn *conn)
 {
-	if (conn->n_held)
+	if (conn->broker)
 		broker_release(conn->broker);
-	conn->n_held = 0;
 }
 
 /* Whoever gives up the role wakes one follower to take it, so that somebody always reads. */
@@ -463,7 +458,6 @@ static void tear_down(struct conn *conn)
 	conn->ops->down(conn->owner, &why);
 	conn->broker = NULL;
 	conn->broken = false;
-	conn->n_held = 0;
 	forget_fd(conn);
 	broker_destroy(broker, 0);
 }
@@ -504,11 +498,13 @@ static void look_after(struct conn *conn)
 		conn->ops->tick(conn->owner, clock_mono_ns());
 }
 
-/* The role that a leader left with, and has not come back for since the last look, is passed on. */
+/* The role that a leader left with, and has not come back for since the last look, is passed on.
+ * And nothing is held back for longer than from one look to the next. */
 static void keep_vigil(struct conn *conn)
 {
 	bool same = conn->keeps == conn->seen_keeps;
 	conn->seen_keeps = conn->keeps;
+	conn_release(conn);
 	if (!same)
 		return;
 	if (conn->kept)
@@ -622,7 +618,6 @@ void conn_destroy(struct conn *conn)
 		return;
 	conn_seize(conn);
 	conn->stopping = true;
-	conn_release(conn);
 	wake_keeper(conn);
 	conn_unlock(conn);
 	if (conn->keeper_runs && !join_keeper(conn))

@@ -83,8 +83,8 @@ struct broker *conn_broker(struct conn *conn);
 /*
  * A packet costs more than a brief job does. True: what is sent next will share one with what the
  * thread that keeps the role of reading sends after the next job, which it has at hand already; it
- * leaves a millisecond or two later at most. False: send, and call conn_release, which lets go of
- * what was held back. Lock held.
+ * leaves before anybody asks the socket for more, and at the keeper's next look at the latest.
+ * False: send, and call conn_release, which lets go of what was held back. Lock held.
  */
 bool conn_hold(struct conn *conn) MUST_CHECK;
 void conn_release(struct conn *conn);

@@ -1243,13 +1243,20 @@ struct warren_job *link_take(struct link *link, unsigned thread)
 	return job;
 }
 
+/* An ack that is held back is lost with the process: one for each channel at most, as a crash may
+ * have one job of each channel run again. */
+static bool may_hold(const struct link *link, const struct source *source)
+{
+	return is_brief(source) && source->queue->prefetch == 1 && !link->draining;
+}
+
 static bool send_settlement(struct link *link, const struct source *source,
     const struct warren_job *job, enum link_settlement how)
 {
 	struct broker *broker = conn_broker(link->conn);
 	if (!broker)
 		return false;
-	bool held = is_brief(source) && conn_hold(link->conn);
+	bool held = may_hold(link, source) && conn_hold(link->conn);
 	bool ok =
 	    sent(link, how == LINK_ACK ? broker_ack(broker, job->origin.channel, job->origin.tag)
 				       : broker_nack(broker, job->origin.channel, job->origin.tag));
@@ -1345,6 +1352,7 @@ void link_drain(struct link *link)
 		conn_ready(link->conn, &lane->seat->waiter);
 	}
 	conn_hurry(link->conn, false);
+	conn_release(link->conn);
 	conn_unlock(link->conn);
 }
 
