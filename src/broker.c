@@ -42,6 +42,8 @@ enum {
 	FRAME_MAX = 131072, /* the server's default; 4.1 and newer refuse less than 8192 */
 	FRAME_MIN = 4096,   /* the protocol's */
 	FRAME_OVERHEAD = 8,
+	ACK_FRAME = FRAME_OVERHEAD + 2 + 2 + 8 + 1, /* class, method, tag, bits */
+	ACKS_MAX = 32,
 	HEAP_BODY = 1024 * 1024, /* the largest body that malloc is asked for */
 	FIELDS_MAX = 4096,       /* entries of all tables of one message together */
 };
@@ -88,7 +90,8 @@ struct broker {
 	unsigned n_channels, channel_max;
 	struct broker_error error;
 	bool lost, tls;
-	bool held;                        /* the kernel may hold back what is sent */
+	uint8_t acks[ACKS_MAX * ACK_FRAME]; /* frames that were put off */
+	size_t n_acks;
 	bool in_message;                  /* the last frame belongs to a message that goes on */
 	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
@@ -268,6 +271,47 @@ void broker_widen_stack(void)
 		return;
 	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
 	(void)setrlimit(RLIMIT_STACK, &limit);
+}
+
+/* ---- the way out ---- */
+
+static bool sent(struct broker *broker, int status)
+{
+	if (status == AMQP_STATUS_OK)
+		return true;
+	lose_by_status(broker, status);
+	return false;
+}
+
+static bool wait_writable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	return poll(&p, 1, -1) > 0 || errno == EINTR;
+}
+
+/* All acks that were put off, at one go. May block, like every send. */
+static bool push_acks(struct broker *broker)
+{
+	int fd = broker_fd(broker);
+	size_t at = 0, len = broker->n_acks * ACK_FRAME;
+	broker->n_acks = 0;
+	while (at < len) {
+		ssize_t n = send(fd, broker->acks + at, len - at, MSG_NOSIGNAL);
+		if (n >= 0)
+			at += (size_t)n;
+		else if (errno != EINTR && (errno != EAGAIN || !wait_writable(fd)))
+			return sent(broker, AMQP_STATUS_SOCKET_ERROR);
+	}
+	return true;
+}
+
+/* Everything leaves in the order in which it was sent: after the close-ok of a channel, an ack on
+ * it would cost the whole connection (504). */
+static bool send_method(
+    struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
+{
+	return !broker->lost && push_acks(broker) &&
+	       sent(broker, amqp_send_method(broker->amqp, (amqp_channel_t)channel, id, method));
 }
 
 /* ---- connecting ---- */
@@ -1042,12 +1086,8 @@ static void read_channel_close(struct broker *broker, unsigned number, struct ch
 	if (was == CHANNEL_FREE || was == CHANNEL_OPENING)
 		return; /* a stale copy of one that was answered before */
 	amqp_channel_close_ok_t ok = { 0 };
-	int status = amqp_send_method(
-	    broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
-	if (status != AMQP_STATUS_OK) {
-		lose_by_status(broker, status);
+	if (!send_method(broker, number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok))
 		return;
-	}
 	if (was == CHANNEL_CLOSING)
 		return; /* both sides closed; our own close-ok is still to come */
 	free_channel(ch);
@@ -1073,7 +1113,7 @@ static void read_connection_method(
 		amqp_connection_close_ok_t ok = { 0 };
 		char text[BROKER_TEXT_MAX];
 		copy_reason(text, sizeof(text), close->reply_text);
-		(void)amqp_send_method(broker->amqp, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+		(void)send_method(broker, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
 		lose(broker, FAULT_CLOSED, close->reply_code, remedy(text));
 	} else if (method->id == AMQP_CONNECTION_CLOSE_OK_METHOD) {
 		lose(broker, FAULT_LOST, 0, "closed by us");
@@ -1217,10 +1257,7 @@ static void read_channel_method(
 		amqp_channel_flow_ok_t ok = {
 			.active = ((amqp_channel_flow_t *)method->decoded)->active
 		};
-		int status = amqp_send_method(
-		    broker->amqp, (amqp_channel_t)number, AMQP_CHANNEL_FLOW_OK_METHOD, &ok);
-		if (status != AMQP_STATUS_OK)
-			lose_by_status(broker, status);
+		(void)send_method(broker, number, AMQP_CHANNEL_FLOW_OK_METHOD, &ok);
 		break;
 	}
 	default:
@@ -1303,9 +1340,9 @@ void broker_read(struct broker *broker, struct event *event)
 	while (!broker->lost && event->kind == EV_NONE) {
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
-		/* What is still on its way is not to be waited for with something held back. */
-		if (broker->in_message || !broker_read_ahead(broker))
-			broker_release(broker);
+		/* What is still on its way is not to be waited for with acks in hand. */
+		if ((broker->in_message || !broker_read_ahead(broker)) && !push_acks(broker))
+			break;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
 		if (status == AMQP_STATUS_TIMEOUT) {
 			note_pause(broker);
@@ -1332,36 +1369,6 @@ void event_drop(struct event *event)
 }
 
 /* ---- methods going out ---- */
-
-void broker_hold(struct broker *broker)
-{
-	if (!broker->held)
-		set_tcp(broker, TCP_CORK, 1);
-	broker->held = true;
-}
-
-void broker_release(struct broker *broker)
-{
-	if (broker->held)
-		set_tcp(broker, TCP_CORK, 0);
-	broker->held = false;
-}
-
-static bool sent(struct broker *broker, int status)
-{
-	if (status == AMQP_STATUS_OK)
-		return true;
-	lose_by_status(broker, status);
-	return false;
-}
-
-static bool send_method(
-    struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
-{
-	if (broker->lost)
-		return false;
-	return sent(broker, amqp_send_method(broker->amqp, (amqp_channel_t)channel, id, method));
-}
 
 /* A method for a channel that the broker closed meanwhile would cost the whole connection (504). */
 static bool is_open(struct broker *broker, unsigned channel)
@@ -1452,6 +1459,41 @@ bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag)
 	return send_if_open(broker, channel, AMQP_BASIC_ACK_METHOD, &m);
 }
 
+static uint8_t *put_number(uint8_t *at, uint64_t number, unsigned bytes)
+{
+	while (bytes-- > 0)
+		*at++ = (uint8_t)(number >> 8 * bytes);
+	return at;
+}
+
+/* AMQP 0-9-1, 4.2.3 to 4.2.5 and basic.ack. */
+static void write_ack(uint8_t *at, unsigned channel, uint64_t tag)
+{
+	at = put_number(at, AMQP_FRAME_METHOD, 1);
+	at = put_number(at, channel, 2);
+	at = put_number(at, ACK_FRAME - FRAME_OVERHEAD, 4);
+	at = put_number(at, AMQP_BASIC_ACK_METHOD, 4);
+	at = put_number(at, tag, 8);
+	at = put_number(at, 0, 1); /* not multiple */
+	(void)put_number(at, AMQP_FRAME_END, 1);
+}
+
+/* rabbitmq-c sends each frame by itself; what TLS encrypts, only it can send. */
+bool broker_put_off_ack(struct broker *broker, unsigned channel, uint64_t tag)
+{
+	if (broker->tls || !is_open(broker, channel))
+		return broker_ack(broker, channel, tag);
+	if (broker->lost || (broker->n_acks == ACKS_MAX && !push_acks(broker)))
+		return false;
+	write_ack(broker->acks + broker->n_acks++ * ACK_FRAME, channel, tag);
+	return true;
+}
+
+bool broker_push_acks(struct broker *broker)
+{
+	return push_acks(broker);
+}
+
 bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	amqp_basic_nack_t m = { .delivery_tag = tag, .requeue = 1 };
@@ -1490,8 +1532,8 @@ bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	/* Also the last word on a connection that can no longer be read. */
 	if (broker->lost && broker->error.fault == FAULT_UNREADABLE) {
-		if (amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) !=
-		    AMQP_STATUS_OK)
+		if (!push_acks(broker) || amqp_basic_reject(broker->amqp, (amqp_channel_t)channel,
+					      tag, 0) != AMQP_STATUS_OK)
 			return false;
 		let_it_arrive(amqp_get_sockfd(broker->amqp));
 		return true;
@@ -1537,7 +1579,8 @@ bool broker_consume_in_vain(struct broker *broker, unsigned channel, const char 
 bool broker_heartbeat(struct broker *broker)
 {
 	amqp_frame_t frame = { .frame_type = AMQP_FRAME_HEARTBEAT, .channel = 0 };
-	return !broker->lost && sent(broker, amqp_send_frame(broker->amqp, &frame));
+	return !broker->lost && push_acks(broker) &&
+	       sent(broker, amqp_send_frame(broker->amqp, &frame));
 }
 
 bool broker_writable(const struct broker *broker)
@@ -1829,7 +1872,7 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 {
 	if (!can_encode(broker, message, why, why_size))
 		return SENT_NOTHING;
-	if (broker->lost || !is_open(broker, channel))
+	if (broker->lost || !is_open(broker, channel) || !push_acks(broker))
 		return SENT_LOST;
 	amqp_basic_properties_t props = { 0 };
 	arena_reset(broker->scratch);
@@ -1849,6 +1892,22 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 	if (message->body.len > 0 && message->body.len % part == 0 && !broker_heartbeat(broker))
 		return SENT_LOST;
 	return SENT;
+}
+
+void broker_hold(struct broker *broker)
+{
+	set_tcp(broker, TCP_CORK, 1);
+}
+
+/* Said again, TCP_NODELAY pushes what waits, also under TCP_CORK (tcp(7)). */
+void broker_flush(struct broker *broker)
+{
+	set_tcp(broker, TCP_NODELAY, 1);
+}
+
+void broker_release(struct broker *broker)
+{
+	set_tcp(broker, TCP_CORK, 0);
 }
 
 /* ---- the end ---- */
@@ -1874,7 +1933,6 @@ void broker_destroy(struct broker *broker, int wait_ms)
 {
 	if (!broker)
 		return;
-	broker_release(broker);
 	if (!broker->lost && wait_ms > 0)
 		say_goodbye(broker, wait_ms);
 	for (unsigned i = 0; i < broker->n_channels; i++)

@@ -151,6 +151,13 @@ bool broker_close_channel(struct broker *broker, unsigned channel) MUST_CHECK;
 bool broker_qos(struct broker *broker, unsigned channel, unsigned prefetch) MUST_CHECK;
 bool broker_select(struct broker *broker, unsigned channel) MUST_CHECK;
 bool broker_ack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
+/*
+ * The same, but it may leave only with the next thing that is sent, with broker_push_acks, or when
+ * broker_read asks the socket: many acks then cost one system call. Of what was put off and could
+ * not be sent, broker_push_acks says false.
+ */
+bool broker_put_off_ack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
+bool broker_push_acks(struct broker *broker) MUST_CHECK;
 /* Gives the message back: for what is not its fault. */
 bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag) MUST_CHECK;
 /* The same for all of the channel that are neither acked nor given back. */
@@ -193,10 +200,11 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
     const struct outgoing *message, bool mandatory, char *why, size_t why_size) MUST_CHECK;
 
 /*
- * From broker_hold on the kernel may hold back what is sent, for 200 ms at most, so that much of it
- * shares a packet: until broker_release, or until broker_read has to ask the socket.
+ * Between these what is sent may be held back by the kernel for up to 200 ms, so that many messages
+ * share a packet; broker_flush sends what is held now.
  */
 void broker_hold(struct broker *broker);
+void broker_flush(struct broker *broker);
 void broker_release(struct broker *broker);
 
 /* Call once per process before the first connection and before any thread. */

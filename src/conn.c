@@ -151,24 +151,23 @@ static void follow(struct conn *conn, struct conn_waiter *waiter, int64_t deadli
 	waiter->waiting = false;
 }
 
-bool conn_hold(struct conn *conn)
+bool conn_may_put_off(const struct conn *conn)
 {
-	if (!conn->kept || conn->broken || !broker_read_ahead(conn->broker))
-		return false;
-	broker_hold(conn->broker);
-	return true;
+	return conn->kept && !conn->broken && broker_read_ahead(conn->broker);
 }
 
-void conn_release(struct conn *conn)
+bool conn_push_acks(struct conn *conn)
 {
-	if (conn->broker)
-		broker_release(conn->broker);
+	if (!conn->broker || broker_push_acks(conn->broker))
+		return true;
+	conn_broken(conn);
+	return false;
 }
 
 /* Whoever gives up the role wakes one follower to take it, so that somebody always reads. */
 static void pass_on(struct conn *conn)
 {
-	conn_release(conn);
+	(void)conn_push_acks(conn);
 	if (conn->leading)
 		return;
 	for (struct conn_waiter *w = conn->followers; w; w = w->next)
@@ -269,7 +268,7 @@ static void poll_unlocked(
 	int timeout = poll_timeout_ms(conn, deadline_ns);
 	eventfd_t value;
 	conn->polling = waiter;
-	conn_release(conn);
+	(void)conn_push_acks(conn);
 	conn_unlock(conn);
 	(void)poll(p, ARRAY_LEN(p), reads || timeout < TICK_MS ? timeout : TICK_MS);
 	conn_lock(conn);
@@ -504,7 +503,7 @@ static void keep_vigil(struct conn *conn)
 {
 	bool same = conn->keeps == conn->seen_keeps;
 	conn->seen_keeps = conn->keeps;
-	conn_release(conn);
+	(void)conn_push_acks(conn);
 	if (!same)
 		return;
 	if (conn->kept)

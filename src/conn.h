@@ -13,8 +13,8 @@
  * A leader that leaves with what it waited for passes the role on, which wakes another thread.
  * Where it will be back before that one has woken up, that is most of what a message costs: then it
  * keeps the role, and the keeper, which looks every millisecond as long as that happens, passes it
- * on for a leader that stays away. What such a thread sends may also wait in the kernel for what it
- * sends next, as long as it has read ahead and need not ask the socket for more.
+ * on for a leader that stays away. Its acks may wait for each other as long as it has read ahead,
+ * and need not ask the socket for more.
  */
 #ifndef WARREN_CONN_H
 #define WARREN_CONN_H
@@ -81,13 +81,14 @@ void conn_unlock(struct conn *conn);
 struct broker *conn_broker(struct conn *conn);
 
 /*
- * A packet costs more than a brief job does. True: what is sent next will share one with what the
- * thread that keeps the role of reading sends after the next job, which it has at hand already; it
- * leaves before anybody asks the socket for more, and at the keeper's next look at the latest.
- * False: send, and call conn_release, which lets go of what was held back. Lock held.
+ * To send costs more than a brief job does. True: acks may be put off, for the thread that keeps
+ * the role of reading has the next job at hand already; conn_push_acks is called before anybody
+ * sleeps on the socket, and at the keeper's next look at the latest. Lock held.
  */
-bool conn_hold(struct conn *conn) MUST_CHECK;
-void conn_release(struct conn *conn);
+bool conn_may_put_off(const struct conn *conn);
+
+/* Sends the acks that were put off. False: the connection broke. Lock held. */
+bool conn_push_acks(struct conn *conn);
 
 /* Call when a send returned false: the keeper tears the connection down. Lock held. */
 void conn_broken(struct conn *conn);

@@ -100,6 +100,7 @@ struct lane {
 	bool over;                   /* its thread is stuck in a job that was given up */
 	struct log_complaint closes; /* of its channel or consumer by the broker */
 	uint64_t jobs;
+	char job_prefix[24];
 	char tag[64];
 };
 
@@ -204,8 +205,22 @@ static unsigned drop_waiting(struct link *link, struct inbox *inbox)
 	return n;
 }
 
+/* Process, channel, and a number, which snprintf would take a good part of a brief job to write. */
+static void name_job(struct lane *lane, struct warren_job *job)
+{
+	char digits[20], *first = digits + sizeof(digits);
+	size_t prefix = strlen(lane->job_prefix), len;
+	for (uint64_t n = ++lane->jobs; n > 0; n /= 10)
+		*--first = (char)('0' + n % 10);
+	len = (size_t)(digits + sizeof(digits) - first);
+	CHECK(prefix + len < sizeof(job->id));
+	memcpy(job->id, lane->job_prefix, prefix);
+	memcpy(job->id + prefix, first, len);
+	job->id[prefix + len] = '\0';
+}
+
 /* Makes a job of the event's message, which is the job's from then on. */
-static struct warren_job *make_job(struct link *link, struct lane *lane, struct event *event)
+static struct warren_job *make_job(struct lane *lane, struct event *event)
 {
 	struct warren_job *job = job_create(host_api(), lane->source->queue);
 	if (!job)
@@ -217,8 +232,7 @@ static struct warren_job *make_job(struct link *link, struct lane *lane, struct 
 	event->msg = (struct msg){ 0 };
 	job->origin = (struct origin){ lane->number + FIRST_LANE, lane->epoch, event->tag };
 	job->taken_ns = clock_mono_ns();
-	(void)snprintf(job->id, sizeof(job->id), "%d.%u.%llu", link->pid,
-	    link->setup.thread_offset + lane->number, (unsigned long long)++lane->jobs);
+	name_job(lane, job);
 	return job;
 }
 
@@ -310,8 +324,7 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		event_drop(event); /* un-acked, and nobody is left to run it */
 		return;
 	}
-	struct warren_job *job = make_job(link, lane, event);
-	link->delivered_at_ns = clock_mono_ns();
+	struct warren_job *job = make_job(lane, event);
 	if (!job || !push_waiting(link, lane->inbox, job)) {
 		log_event(LOG_ERROR, "memory.short", L_STR("queue", lane->source->queue->label));
 		job_destroy(job);
@@ -319,6 +332,7 @@ static void on_delivery(struct link *link, struct lane *lane, struct event *even
 		conn_broken(link->conn);
 		return;
 	}
+	link->delivered_at_ns = job->taken_ns;
 	if (link->setup.no_ack)
 		wake_any(link, lane);
 	else
@@ -1151,6 +1165,8 @@ static void init_lane(struct link *link, struct source *source, unsigned number)
 	lane->seat->lane = lane;
 	conn_waiter_init(&lane->seat->waiter);
 	lane->seat->waiter.seat = lane->seat;
+	(void)snprintf(lane->job_prefix, sizeof(lane->job_prefix), "%d.%u.", link->pid,
+	    link->setup.thread_offset + number);
 	(void)snprintf(lane->tag, sizeof(lane->tag), "warren.%d.%u", link->pid,
 	    link->setup.thread_offset + number);
 }
@@ -1243,11 +1259,12 @@ struct warren_job *link_take(struct link *link, unsigned thread)
 	return job;
 }
 
-/* An ack that is held back is lost with the process: one for each channel at most, as a crash may
+/* An ack that was put off is lost with the process: one of each channel at most, as a crash may
  * have one job of each channel run again. */
-static bool may_hold(const struct link *link, const struct source *source)
+static bool may_put_off(const struct link *link, const struct source *source)
 {
-	return is_brief(source) && source->queue->prefetch == 1 && !link->draining;
+	return is_brief(source) && source->queue->prefetch == 1 && !link->draining &&
+	       conn_may_put_off(link->conn);
 }
 
 static bool send_settlement(struct link *link, const struct source *source,
@@ -1256,13 +1273,10 @@ static bool send_settlement(struct link *link, const struct source *source,
 	struct broker *broker = conn_broker(link->conn);
 	if (!broker)
 		return false;
-	bool held = may_hold(link, source) && conn_hold(link->conn);
-	bool ok =
-	    sent(link, how == LINK_ACK ? broker_ack(broker, job->origin.channel, job->origin.tag)
-				       : broker_nack(broker, job->origin.channel, job->origin.tag));
-	if (!held)
-		conn_release(link->conn);
-	return ok;
+	bool ok = sent(link, how == LINK_ACK
+				 ? broker_put_off_ack(broker, job->origin.channel, job->origin.tag)
+				 : broker_nack(broker, job->origin.channel, job->origin.tag));
+	return ok && (may_put_off(link, source) || conn_push_acks(link->conn));
 }
 
 /* The last few are kept, so that a plugin's thread that calls late is told so (job_end). */
@@ -1352,7 +1366,7 @@ void link_drain(struct link *link)
 		conn_ready(link->conn, &lane->seat->waiter);
 	}
 	conn_hurry(link->conn, false);
-	conn_release(link->conn);
+	(void)conn_push_acks(link->conn);
 	conn_unlock(link->conn);
 }
 

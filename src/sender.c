@@ -136,6 +136,7 @@ void sender_destroy(struct sender *s)
 	if (!s)
 		return;
 	guard_stop(&s->guard);
+	broker_release(s->broker);
 	for (size_t i = 0; i < FLIGHTS; i++)
 		msg_free_body(&s->flights[i].reply);
 	free(s);
@@ -154,6 +155,7 @@ int sender_start(struct sender *s)
 	if (s->rules.wait && (!broker_consume(s->broker, DIALOG_CHANNEL, &replies) ||
 				 !dialog_answer(s->broker, EV_CONSUMING, &event)))
 		return cmd_explain(s->broker, &event, "wait for replies");
+	broker_hold(s->broker);
 	return EXIT_OK;
 }
 
@@ -370,7 +372,8 @@ static int give_up(struct sender *s)
 /* Nobody waits for what has not left. */
 static void flush(struct sender *s)
 {
-	broker_release(s->broker);
+	if (s->held)
+		broker_flush(s->broker);
 	s->held = 0;
 	s->held_bytes = 0;
 }
@@ -437,7 +440,6 @@ int sender_publish(struct sender *s, struct outgoing *message)
 	}
 	if (s->rules.wait)
 		want_reply(message);
-	broker_hold(s->broker);
 	switch (send_guarded(s, message, why, sizeof(why))) {
 	case SENT:
 		take_off(s, message);

@@ -60,9 +60,11 @@ class Brief(JobsTest):
         return daemon
 
     def warm_up(self, daemon, name):
-        """The long jobs of one round would be a part of the mean in the next."""
-        self.publish("brief", [f"{name}.{i}" for i in range(500)])
-        daemon.patiently(lambda: self.ready("brief") == 0, "all are taken")
+        """The long jobs of one round would be a part of the mean in the next. At its end all is acknowledged."""
+        names = [f"{name}.{i}" for i in range(500)]
+        self.publish("brief", names)
+        daemon.patiently(lambda: set(names) <= {entry.id for entry in daemon.ledger("end")}, "all are done")
+        self.wait_ms(daemon, "other", f"after {name}")
 
     def wait_ms(self, daemon, queue, *bodies):
         """How long after it was published the last of them started."""
