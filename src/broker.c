@@ -92,7 +92,8 @@ struct broker {
 	bool lost, tls;
 	uint8_t acks[ACKS_MAX * ACK_FRAME]; /* frames that were put off */
 	size_t n_acks;
-	bool in_message;                  /* the last frame belongs to a message that goes on */
+	bool in_message;                  /* the last frame belongs to a message that goes on, */
+	bool in_body;                     /* which may take a while */
 	int64_t halfway_ns, looked_at_ns; /* since when a frame is awaited; 0: none is */
 	char product[64];
 	int version;
@@ -1314,6 +1315,7 @@ static void note_frame(struct broker *broker, const amqp_frame_t *frame, const s
 {
 	const struct channel *ch = find_channel(broker, frame->channel);
 	broker->in_message = event->kind == EV_NONE && ch && ch->assembly.kind != EV_NONE;
+	broker->in_body = broker->in_message && frame->frame_type == AMQP_FRAME_BODY;
 	broker->halfway_ns = 0;
 }
 
@@ -1341,7 +1343,7 @@ void broker_read(struct broker *broker, struct event *event)
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
 		/* What is still on its way is not to be waited for with acks in hand. */
-		if ((broker->in_message || !broker_read_ahead(broker)) && !push_acks(broker))
+		if ((broker->in_body || !broker_read_ahead(broker)) && !push_acks(broker))
 			break;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
 		if (status == AMQP_STATUS_TIMEOUT) {

@@ -153,12 +153,14 @@ static void follow(struct conn *conn, struct conn_waiter *waiter, int64_t deadli
 
 bool conn_may_put_off(const struct conn *conn)
 {
-	return conn->kept && !conn->broken && broker_read_ahead(conn->broker);
+	return conn->broker && !conn->broken && conn->kept && broker_read_ahead(conn->broker);
 }
 
 bool conn_push_acks(struct conn *conn)
 {
-	if (!conn->broker || broker_push_acks(conn->broker))
+	if (!conn->broker || conn->broken)
+		return false;
+	if (broker_push_acks(conn->broker))
 		return true;
 	conn_broken(conn);
 	return false;

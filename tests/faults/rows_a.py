@@ -64,7 +64,9 @@ class Outages(FaultTest):
         self.broker.ctl("stop_app")
         self.addCleanup(self.broker.ctl, "start_app")
         self.expect(daemon, "conn.lost", since=since, conn="work")
-        self.expect(daemon, "conn.lost", since=since, conn="publish", reason="closed", code=320)
+        line = self.expect(daemon, "conn.lost", since=since, conn="publish")
+        # A heartbeat that was just due meets a closed socket, before what that still holds is read.
+        self.assertIn((line["reason"], line.get("code")), {("closed", "320"), ("lost", None)})
         seconds_pass(3)
         starting = time.time()
         self.broker.ctl("start_app")
