@@ -290,8 +290,7 @@ static bool wait_writable(int fd)
 	return poll(&p, 1, -1) > 0 || errno == EINTR;
 }
 
-/* All acks that were put off, at one go. May block, like every send. */
-static bool push_acks(struct broker *broker)
+bool broker_push_acks(struct broker *broker)
 {
 	int fd = broker_fd(broker);
 	size_t at = 0, len = broker->n_acks * ACK_FRAME;
@@ -311,7 +310,7 @@ static bool push_acks(struct broker *broker)
 static bool send_method(
     struct broker *broker, unsigned channel, amqp_method_number_t id, void *method)
 {
-	return !broker->lost && push_acks(broker) &&
+	return !broker->lost && broker_push_acks(broker) &&
 	       sent(broker, amqp_send_method(broker->amqp, (amqp_channel_t)channel, id, method));
 }
 
@@ -1343,7 +1342,7 @@ void broker_read(struct broker *broker, struct event *event)
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
 		/* What is still on its way is not to be waited for with acks in hand. */
-		if ((broker->in_body || !broker_read_ahead(broker)) && !push_acks(broker))
+		if ((broker->in_body || !broker_read_ahead(broker)) && !broker_push_acks(broker))
 			break;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
 		if (status == AMQP_STATUS_TIMEOUT) {
@@ -1485,15 +1484,10 @@ bool broker_put_off_ack(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	if (broker->tls || !is_open(broker, channel))
 		return broker_ack(broker, channel, tag);
-	if (broker->lost || (broker->n_acks == ACKS_MAX && !push_acks(broker)))
+	if (broker->lost || (broker->n_acks == ACKS_MAX && !broker_push_acks(broker)))
 		return false;
 	write_ack(broker->acks + broker->n_acks++ * ACK_FRAME, channel, tag);
 	return true;
-}
-
-bool broker_push_acks(struct broker *broker)
-{
-	return push_acks(broker);
 }
 
 bool broker_nack(struct broker *broker, unsigned channel, uint64_t tag)
@@ -1534,8 +1528,9 @@ bool broker_reject(struct broker *broker, unsigned channel, uint64_t tag)
 {
 	/* Also the last word on a connection that can no longer be read. */
 	if (broker->lost && broker->error.fault == FAULT_UNREADABLE) {
-		if (!push_acks(broker) || amqp_basic_reject(broker->amqp, (amqp_channel_t)channel,
-					      tag, 0) != AMQP_STATUS_OK)
+		if (!broker_push_acks(broker) ||
+		    amqp_basic_reject(broker->amqp, (amqp_channel_t)channel, tag, 0) !=
+			AMQP_STATUS_OK)
 			return false;
 		let_it_arrive(amqp_get_sockfd(broker->amqp));
 		return true;
@@ -1581,7 +1576,7 @@ bool broker_consume_in_vain(struct broker *broker, unsigned channel, const char 
 bool broker_heartbeat(struct broker *broker)
 {
 	amqp_frame_t frame = { .frame_type = AMQP_FRAME_HEARTBEAT, .channel = 0 };
-	return !broker->lost && push_acks(broker) &&
+	return !broker->lost && broker_push_acks(broker) &&
 	       sent(broker, amqp_send_frame(broker->amqp, &frame));
 }
 
@@ -1874,7 +1869,7 @@ enum publish_sent broker_publish(struct broker *broker, unsigned channel,
 {
 	if (!can_encode(broker, message, why, why_size))
 		return SENT_NOTHING;
-	if (broker->lost || !is_open(broker, channel) || !push_acks(broker))
+	if (broker->lost || !is_open(broker, channel) || !broker_push_acks(broker))
 		return SENT_LOST;
 	amqp_basic_properties_t props = { 0 };
 	arena_reset(broker->scratch);

@@ -2,8 +2,10 @@
  * One AMQP 0-9-1 connection in our own words: the only door to rabbitmq-c. Floor 2.
  *
  * rabbitmq-c serves here as codec, socket, handshake and heartbeat timer; its consume, read and RPC
- * wrappers are never used once a connection is up, because they drop and hide frames. Methods are
- * sent without waiting, and what the broker says comes back as events, one channel's order kept.
+ * wrappers are never used once a connection is up, because they drop and hide frames. It makes a
+ * system call for each frame, so the acks of jobs are written and sent here, many at once. Methods
+ * are sent without waiting, and what the broker says comes back as events, one channel's order
+ * kept.
  *
  * A connection belongs to one thread at a time; the caller sees to it (conn.h). Any thread that
  * calls broker_read needs a stack of 8 MiB: rabbitmq-c before 0.14 decodes nested headers by
