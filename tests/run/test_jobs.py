@@ -103,6 +103,32 @@ class Brief(JobsTest):
                 daemon.ran(name)
         self.assertSoon(waits)
 
+    def test_a_killed_worker_has_one_job_of_each_channel_run_again(self):
+        """Also where several had been done, and their acks were still in hand."""
+        daemon = self.begin()
+        names = [f"job {i}" for i in range(JOBS)]
+        worker = daemon.ledger("end")[-1].pid
+        os.kill(worker, signal.SIGSTOP)  # or most are done before the last is published
+        self.publish("brief", names)
+        os.kill(worker, signal.SIGCONT)
+        killed = set()
+        for share in range(1, 5):
+            daemon.patiently(lambda: len(daemon.ledger("end")) > share * JOBS // 5 and self.busiest(daemon) not in killed,
+                             f"{share} fifths are done")
+            killed.add(self.busiest(daemon))
+            os.kill(self.busiest(daemon), signal.SIGKILL)
+        daemon.patiently(lambda: set(names) <= {entry.id for entry in daemon.ledger("end")}, "all jobs are done", LONG)
+        self.assertEqual(daemon.stop(), 0)
+        runs = collections.Counter(entry.id for entry in daemon.ledger("start"))
+        again = sum(runs[name] for name in names) - len(names)
+        print(f"\n{len(killed)} workers killed amid {JOBS} brief jobs: run again {again} (bound {len(killed) * THREADS})")
+        self.assertLessEqual(again, len(killed) * THREADS)
+
+    @staticmethod
+    def busiest(daemon):
+        """The process that did most of late: not the quarantine."""
+        return collections.Counter(entry.pid for entry in daemon.ledger("end")[-100:]).most_common(1)[0][0]
+
     def test_more_than_one_at_once_on_a_channel(self):
         """Others read what is a thread's own; each is run once all the same."""
         daemon = self.warrend([{"name": f"q{n}", "threads": n, "prefetch": 5, "task": "ledger.run"} for n in (1, 3)])
