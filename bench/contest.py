@@ -72,8 +72,7 @@ def prepare_js(site):
        "--cache", os.path.join(site.made, "npm-cache"), cwd=site.js)
 
 
-def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";', level="warn",
-            prefetch=1):
+def warrend(site, url, queue, count, task="bench.noop", plugin='file = "noop.so";', level="warn", prefetch=1):
     config = os.path.join(site.folder, "warren.cfg")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"""broker = {{ urls = [ "{url}" ]; }};

@@ -284,6 +284,7 @@ static bool sent(struct broker *broker, int status)
 	return false;
 }
 
+/* For as long as rabbitmq-c itself would: what ends it is broker_shutdown, or TCP_USER_TIMEOUT. */
 static bool wait_writable(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -1342,7 +1343,8 @@ void broker_read(struct broker *broker, struct event *event)
 		struct timeval now = { 0, 0 };
 		amqp_frame_t frame;
 		/* What is still on its way is not to be waited for with acks in hand. */
-		if ((broker->in_body || !broker_read_ahead(broker)) && !broker_push_acks(broker))
+		if (broker->n_acks && (broker->in_body || !broker_read_ahead(broker)) &&
+		    !broker_push_acks(broker))
 			break;
 		int status = amqp_simple_wait_frame_noblock(broker->amqp, &frame, &now);
 		if (status == AMQP_STATUS_TIMEOUT) {

@@ -115,8 +115,9 @@ class Brief(JobsTest):
         for share in range(1, 5):
             daemon.patiently(lambda: len(daemon.ledger("end")) > share * JOBS // 5 and self.busiest(daemon) not in killed,
                              f"{share} fifths are done")
-            killed.add(self.busiest(daemon))
-            os.kill(self.busiest(daemon), signal.SIGKILL)
+            victim = self.busiest(daemon)
+            killed.add(victim)
+            os.kill(victim, signal.SIGKILL)
         daemon.patiently(lambda: set(names) <= {entry.id for entry in daemon.ledger("end")}, "all jobs are done", LONG)
         self.assertEqual(daemon.stop(), 0)
         runs = collections.Counter(entry.id for entry in daemon.ledger("start"))
@@ -139,7 +140,7 @@ class Brief(JobsTest):
         self.finish(daemon, ["q1", "q3"])
 
     def finish(self, daemon, queues):
-        """Brief jobs and some that are not, each of which is done once."""
+        """Jobs of which some take long, each of which is done once."""
         names = {f"{queue}-{i}" for queue in queues for i in range(400)}
         for queue in queues:
             mine = sorted(name for name in names if name.startswith(queue))
