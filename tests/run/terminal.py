@@ -75,7 +75,9 @@ class Screen:
                 self.cursor = letter == "h"
         elif letter == "H":
             row, column = values or (1, 1)
-            self.row, self.column = row - 1, column - 1
+            # Kept within the screen, as terminals do: what a program drew before it knew of a new
+            # size may arrive after it.
+            self.row, self.column = min(row, self.rows) - 1, min(column, self.columns) - 1
         elif letter == "J" and values == [2]:
             self.clear()
         elif letter in "JK":
