@@ -1563,25 +1563,31 @@ bool link_watch(struct link *link, int64_t now_ns)
 	return conn_watch(link->conn, now_ns);
 }
 
-const struct conf_queue *link_wants_notice(struct link *link)
+const struct conf_queue *link_take_notice(struct link *link)
 {
 	const struct conf_queue *queue = NULL;
 	if (!conn_try_lock(link->conn))
 		return NULL;
 	for (size_t i = 0; i < link->n_sources && !queue; i++)
-		if (link->sources[i].wants_notice)
+		if (link->sources[i].wants_notice) {
+			link->sources[i].wants_notice = false;
 			queue = link->sources[i].queue;
+		}
 	conn_unlock(link->conn);
 	return queue;
 }
 
-void link_notice_sent(struct link *link, const struct conf_queue *queue)
+void link_notice_done(struct link *link, const struct conf_queue *queue, bool safe)
 {
 	conn_lock(link->conn);
-	for (size_t i = 0; i < link->n_sources; i++)
-		if (link->sources[i].queue == queue) {
-			link->sources[i].wants_notice = false;
-			link->sources[i].notice_sent = true;
-		}
+	for (size_t i = 0; i < link->n_sources; i++) {
+		struct source *source = &link->sources[i];
+		if (source->queue != queue)
+			continue;
+		if (safe)
+			source->notice_sent = true;
+		else
+			source->wants_notice = true;
+	}
 	conn_unlock(link->conn);
 }

@@ -112,10 +112,11 @@ bool link_cancel(struct link *link, struct bytes job_id);
 bool link_watch(struct link *link, int64_t now_ns);
 
 /*
- * The label of a queue whose message could not be decoded by the library and about which a notice
- * is to be dead-lettered before it is rejected, or NULL. link_notice_sent says that it was.
+ * A queue about a message of which a notice is to be dead-lettered before it is rejected, because
+ * the library cannot decode it; or NULL. The caller sees to it and says how that ended: where it is
+ * not `safe` there, it is asked for again. Another such message may come meanwhile.
  */
-const struct conf_queue *link_wants_notice(struct link *link);
-void link_notice_sent(struct link *link, const struct conf_queue *queue);
+const struct conf_queue *link_take_notice(struct link *link);
+void link_notice_done(struct link *link, const struct conf_queue *queue, bool safe);
 
 #endif

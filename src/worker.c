@@ -259,7 +259,7 @@ static void watch_health(struct worker *w)
  * is rejected: the one exception to promise 2 (README). */
 static void leave_notice(struct worker *w)
 {
-	const struct conf_queue *queue = w->acked ? link_wants_notice(w->acked) : NULL;
+	const struct conf_queue *queue = w->acked ? link_take_notice(w->acked) : NULL;
 	if (!queue)
 		return;
 	struct warren_job *job = job_create(host_api(), queue);
@@ -284,8 +284,7 @@ static void leave_notice(struct worker *w)
 			    clock_mono_ns() + 2 * NS_PER_S, &answer);
 		}
 	}
-	if (!queue->dead_letter || answer.result == PUBLISHED)
-		link_notice_sent(w->acked, queue);
+	link_notice_done(w->acked, queue, !queue->dead_letter || answer.result == PUBLISHED);
 	job_destroy(job);
 }
 

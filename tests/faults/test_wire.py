@@ -50,8 +50,10 @@ class Unreadable(WireTest):
         self.assertEqual(sum(self.found.dead.values()), 0, "the notice was all there was")
 
     def test_is_not_rejected_where_the_wire_has_spoilt_it_only_once(self):
-        """A notice about one message is no reason to reject another one, which comes for the first time."""
+        """A notice about one message is no reason to reject another one, which comes for the first time, and has
+        a notice of its own, even if it comes before the first one is confirmed."""
         daemon = self.begin(self.work(type="classic"))
+        late = self.proxy.rule("publish", "s2c", "basic.ack", "do", "delay=1500")
         bound = 0
         for name in ("first", "second"):
             since = daemon.mark_log()
@@ -61,6 +63,7 @@ class Unreadable(WireTest):
             self.assertEqual(spoilt(), 1)
             self.assertIn("cannot read", self.get("work.dead")[1].headers["x-warren-reason"])
             bound += self.threads * len(self.losses(daemon, since))
+        self.proxy.met(late)
         self.refuse(daemon, "msg.rejected")
         self.finish(daemon, bound=bound)
         self.assertEqual((self.found.done["first"], self.found.done["second"]), (1, 1))
