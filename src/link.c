@@ -72,8 +72,9 @@ struct source {
 	bool was_up;                   /* it consumed with all its lanes before */
 	char trouble[BROKER_TEXT_MAX + 256];
 	struct log_complaint complaint;
-	struct inbox shared;            /* ack = "none": whichever thread is free takes the next */
-	bool wants_notice, notice_sent; /* about a message that the library cannot decode */
+	struct inbox shared; /* ack = "none": whichever thread is free takes the next */
+	/* About a message that the library cannot decode. */
+	bool wants_notice, notice_under_way, notice_sent;
 };
 
 /* A channel that consumes. The comment says what its state waits for. */
@@ -985,7 +986,9 @@ static void on_dying(void *owner, struct broker *broker)
 		return;
 	struct source *source = link->lanes[number].source;
 	if (!source->notice_sent || !why->redelivered) {
-		source->wants_notice = true;
+		/* What comes again while a notice is under way is what the notice is about. */
+		if (!source->notice_under_way || !why->redelivered)
+			source->wants_notice = true;
 		return;
 	}
 	bool gone = broker_reject(broker, why->channel, why->tag);
@@ -1571,6 +1574,7 @@ const struct conf_queue *link_take_notice(struct link *link)
 	for (size_t i = 0; i < link->n_sources && !queue; i++)
 		if (link->sources[i].wants_notice) {
 			link->sources[i].wants_notice = false;
+			link->sources[i].notice_under_way = true;
 			queue = link->sources[i].queue;
 		}
 	conn_unlock(link->conn);
@@ -1584,6 +1588,7 @@ void link_notice_done(struct link *link, const struct conf_queue *queue, bool sa
 		struct source *source = &link->sources[i];
 		if (source->queue != queue)
 			continue;
+		source->notice_under_way = false;
 		if (safe)
 			source->notice_sent = true;
 		else

@@ -24,8 +24,10 @@ class WireTest(NetTest):
 class Unreadable(WireTest):
     """The exception of promise 2: a message whose headers the AMQP library cannot decode."""
 
-    def poisoned(self, **queue):
+    def poisoned(self, confirm_after=0, **queue):
         daemon = self.begin(self.work(**queue))
+        if confirm_after:
+            self.proxy.rule("publish", "s2c", "basic.ack", "do", f"delay={confirm_after}")
         worker, since = daemon.worker(), daemon.mark_log()
         poison = self.proxy.rule("work", "s2c", "header", "always", "match=poison", "do", "spoil")
         self.publish(self.channel, "work", "poison", headers={"key": "value"})
@@ -45,6 +47,12 @@ class Unreadable(WireTest):
 
     def test_is_rejected_after_a_notice_and_all_others_are_done(self):
         daemon, bound = self.poisoned(type="classic")
+        self.finish(daemon, bound=bound, excluded=["poison"])
+        self.assertEqual(len(daemon.events("msg.rejected")), 1)
+        self.assertEqual(sum(self.found.dead.values()), 0, "the notice was all there was")
+
+    def test_that_comes_again_before_its_notice_is_safe_has_no_second_one(self):
+        daemon, bound = self.poisoned(confirm_after=1500, type="classic")
         self.finish(daemon, bound=bound, excluded=["poison"])
         self.assertEqual(len(daemon.events("msg.rejected")), 1)
         self.assertEqual(sum(self.found.dead.values()), 0, "the notice was all there was")
