@@ -1,6 +1,7 @@
 /* Takes messages with basic.get, holds them, and gives them back. */
 #include "tray.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 #include "clock.h"
@@ -13,7 +14,10 @@ enum {
 	AHEAD_MAX = 64,                /* messages that are asked for before they are needed */
 	AHEAD_BYTES = 4 * 1024 * 1024, /* and their bodies, unless it is one alone */
 	NACK_KEEPS_COUNT = 403,        /* from this RabbitMQ on */
+	BACK_LOOK_MS = 10,
 };
+
+#define BACK_LIMIT_NS (2 * NS_PER_S) /* without another message that came back */
 
 struct tray {
 	struct broker *broker;
@@ -21,6 +25,7 @@ struct tray {
 	bool open;
 	int failed;    /* the exit code, once something went wrong */
 	uint64_t left; /* that may still be asked for */
+	uint64_t held; /* that have come and were not acked */
 
 	struct event ahead[AHEAD_MAX]; /* a ring of what has come and was not taken yet */
 	size_t first, n;
@@ -87,6 +92,7 @@ static void keep(struct tray *tray, const struct event *event)
 	CHECK(tray->n < AHEAD_MAX && tray->asked > 0);
 	tray->ahead[(tray->first + tray->n++) % AHEAD_MAX] = *event;
 	tray->asked--;
+	tray->held++;
 	learn_size(tray, event->msg.body.len);
 }
 
@@ -171,6 +177,7 @@ int tray_open(struct tray *tray, uint64_t most)
 	int code = open_channel(tray);
 	tray->open = code == EXIT_OK;
 	tray->left = most;
+	tray->held = 0;
 	tray->asked = 0;
 	tray->limit = 1;
 	tray->mean_size = 0;
@@ -211,6 +218,7 @@ int tray_ack(struct tray *tray, uint64_t tag)
 	const struct event lost = { .kind = EV_LOST };
 	if (tray->failed)
 		return tray->failed;
+	tray->held--;
 	return broker_ack(tray->broker, TRAY_CHANNEL, tag) ? EXIT_OK : fail(tray, &lost);
 }
 
@@ -267,6 +275,36 @@ int tray_pause(struct tray *tray)
 	return code;
 }
 
+static int count_ready(struct tray *tray, uint64_t *ready)
+{
+	struct event event;
+	int code = cmd_look(tray->broker, tray->queue, &event);
+	*ready = event.kind == EV_QUEUE_OK ? event.messages : 0;
+	return code;
+}
+
+/*
+ * After a nack a quorum queue takes the messages back one after the other, and whoever looked at it
+ * meanwhile would see only some of them. As long as more of them come they are waited for; somebody
+ * else may take them.
+ */
+static int wait_until_back(struct tray *tray, uint64_t before)
+{
+	uint64_t ready = before, most = before;
+	int64_t grew_ns = clock_mono_ns();
+	int code = EXIT_OK;
+	while (code == EXIT_OK && most < before + tray->held &&
+	       clock_mono_ns() - grew_ns < BACK_LIMIT_NS) {
+		(void)poll(NULL, 0, BACK_LOOK_MS);
+		code = count_ready(tray, &ready);
+		if (ready <= most)
+			continue;
+		most = ready;
+		grew_ns = clock_mono_ns();
+	}
+	return code;
+}
+
 /*
  * Where a quorum queue puts what comes back, and whether it counts it, depends on how it comes back
  * and on the version: with its channel it goes to the head, in its order, everywhere. From 4.3 on
@@ -275,6 +313,7 @@ int tray_pause(struct tray *tray)
 int tray_give_back(struct tray *tray)
 {
 	struct event event = { .kind = EV_LOST };
+	uint64_t before = 0;
 	if (!tray->open)
 		return EXIT_OK;
 	int code = tray_pause(tray);
@@ -282,10 +321,14 @@ int tray_give_back(struct tray *tray)
 		return code;
 	drop_ahead(tray);
 	bool nack = broker_version(tray->broker) >= NACK_KEEPS_COUNT;
+	if (nack)
+		code = count_ready(tray, &before);
+	if (code != EXIT_OK)
+		return code;
 	if ((nack && !broker_nack_all(tray->broker, TRAY_CHANNEL)) ||
 	    !broker_close_channel(tray->broker, TRAY_CHANNEL) ||
 	    !dialog_answer(tray->broker, EV_CLOSED, &event))
 		return fail(tray, &event);
 	tray->open = false;
-	return EXIT_OK;
+	return nack ? wait_until_back(tray, before) : EXIT_OK;
 }
