@@ -406,7 +406,8 @@ class Start(ProcTest):
         os.unlink(trap)
         since = daemon.mark_log()
         daemon.start().consuming(since)
-        daemon.ran(self.give("work", 1)[0])
+        self.give("work", 1)
+        daemon.wait_for("job.done", since=since)  # a job in hand would be a suspect, and its quarantine crash as well
         touch(trap, "constructor")
         watch, since = Watch(), daemon.mark_log()
         os.kill(daemon.worker(), signal.SIGKILL)
