@@ -55,10 +55,18 @@ class Chaos(FaultTest):
         self.addCleanup(self.proxy.heal)
         self.proxy.heal()
         self.under_way(daemon)
+        self.stop_flows()
+        self.catch_up()
         counts = collections.Counter(name for _, name, _ in schedule)
         self.seen(f"{MINUTES:g} minutes, {len(schedule)} faults: " + ", ".join(f"{n} {c}" for n, c in sorted(counts.items())))
         # A channel that is hit has its job run again, and with it the attempt that follows, or its dead letter.
         self.finish(daemon, bound=RUNS_MAX * hits, answers=["answers"])
+
+    def catch_up(self):
+        """Minutes of outages can leave thousands of jobs behind, for which the account has no patience."""
+        with contextlib.closing(self.connect()) as connection:
+            channel = connection.channel()
+            wait_until(lambda: not self.waiting(channel, "work"), "what was left behind has been taken", 60 * MINUTES)
 
     def faults(self):
         """With the number of channels that each may hit. A reload hits none by itself, but what waits for a confirm when
