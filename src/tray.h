@@ -50,8 +50,8 @@ int tray_idle(struct tray *tray, int64_t deadline_ns) MUST_CHECK;
 /* Everything that was asked for has come: other channels can be used with dialog_answer. */
 int tray_pause(struct tray *tray) MUST_CHECK;
 
-/* Gives back, each to its place, what was taken and not acked, and waits until it is there.
- * tray_open begins anew. */
+/* Gives back, each to its place, what was taken and not acked. From RabbitMQ 4.3 on waits until it
+ * is there, or none has come for 2 s. tray_open begins anew. */
 int tray_give_back(struct tray *tray) MUST_CHECK;
 
 #endif

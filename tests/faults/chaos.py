@@ -13,7 +13,7 @@ import sys
 import time
 import unittest
 
-from accounting import FaultTest, row, seconds_pass
+from accounting import QUIET, FaultTest, row, seconds_pass
 from broker_fixture import wait_until
 from proxy import Proxy
 
@@ -66,7 +66,8 @@ class Chaos(FaultTest):
         """Minutes of outages can leave thousands of jobs behind, for which the account has no patience."""
         with contextlib.closing(self.connect()) as connection:
             channel = connection.channel()
-            wait_until(lambda: not self.waiting(channel, "work"), "what was left behind has been taken", 60 * MINUTES)
+            wait_until(lambda: not self.waiting(channel, "work"), "what was left behind has been taken",
+                       60 * MINUTES + QUIET)
 
     def faults(self):
         """With the number of channels that each may hit. A reload hits none by itself, but what waits for a confirm when
